@@ -1,0 +1,1 @@
+"""What every stage stands on: settings, errors, events, the warehouse file. Imports no stage."""

@@ -1,0 +1,310 @@
+"""Settings: the environment, then `penstock.yml`, then the defaults below. `penstock.schema.json` is made from here."""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from foundation.errors import ConfigError
+
+CONFIG_FILE = "penstock.yml"
+SOURCE_NAME = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*__[a-z][a-z0-9]*(_[a-z0-9]+)*$"
+IDENTIFIER = r"^[a-z_][a-z0-9_]*$"
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Retry(_Section):
+    """When a request that failed is sent again. Defaults: spec of the retry rule, exponential backoff with jitter."""
+
+    attempts: Annotated[int, Field(ge=1, le=20)] | None = Field(None, description="Tries in all; default MAX_RETRIES.")
+    first_wait_seconds: Seconds = 1.0
+    longest_wait_seconds: Seconds = 60.0
+    timeout_seconds: Seconds = Field(30.0, description="The longest that one response may take, body included.")
+
+
+class Pagination(_Section):
+    """How the next page of an API is found."""
+
+    type: Literal["page", "offset", "cursor", "next_url", "link_header", "none"] = "none"
+    size: Annotated[int, Field(ge=1, le=100_000)] | None = Field(None, description="Records asked for in one page.")
+    size_param: str | None = Field(None, description="Query parameter that carries `size`.")
+    page_param: str = Field("page", description="Query parameter of the page number, offset or cursor.")
+    first_page: int = Field(1, description="Number of the first page (page) or first offset (offset).")
+    next_path: str | None = Field(None, description="Dotted path in the body to the next cursor or next URL.")
+
+
+class CsvSource(_Section):
+    """Files of delimited text with a header line."""
+
+    type: Literal["csv"]
+    path: str = Field(description="A file or a glob, relative to penstock.yml.")
+    columns: list[str] = Field(
+        default_factory=list,
+        description="Columns that raw always has, in snake_case; one that a file lacks is empty and reported.",
+    )
+    delimiter: Annotated[str, Field(min_length=1, max_length=4)] = ","
+    quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
+    encoding: str = "utf-8"
+
+
+class JsonSource(_Section):
+    """Files that hold a JSON array of records, or one record a line (NDJSON)."""
+
+    type: Literal["json"]
+    path: str = Field(description="A file or a glob, relative to penstock.yml.")
+    format: Literal["auto", "array", "lines"] = "auto"
+
+
+class ApiSource(_Section):
+    """Records that an HTTP API serves as JSON."""
+
+    type: Literal["api"]
+    url: str = Field(description="May hold ${NAME} of an environment variable or setting, such as ${API_BASE_URL}.")
+    params: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, SecretStr] = Field(
+        default_factory=dict, description="Values may hold ${NAME}, such as ${API_KEY}."
+    )
+    records_path: str = Field("", description="Dotted path in the body to the list of records; empty: the body is it.")
+    pagination: Pagination = Pagination()
+    cursor_path: str | None = Field(None, description="Field of a record that grows; only newer ones are asked for.")
+    cursor_param: str | None = Field(None, description="Query parameter that carries the newest cursor seen.")
+    retry: Retry = Retry()
+
+
+Source = Annotated[CsvSource | JsonSource | ApiSource, Field(discriminator="type")]
+
+
+class Export(_Section):
+    """Files written beside the published table."""
+
+    formats: list[Literal["csv", "json", "parquet"]] = Field(min_length=1)
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="Column: heading, in this order, for CSV; empty: every column under its name."
+    )
+
+
+class Output(_Section):
+    """A mart that readers get as a Postgres table."""
+
+    key: list[Annotated[str, Field(pattern=IDENTIFIER)]] = Field(
+        min_length=1, description="Columns of the primary key."
+    )
+    unique: list[Annotated[str, Field(pattern=IDENTIFIER)]] = Field(default_factory=list)
+    indexes: list[Annotated[str, Field(pattern=IDENTIFIER)]] = Field(default_factory=list)
+    json_columns: list[Annotated[str, Field(pattern=IDENTIFIER)]] = Field(
+        default_factory=list, description="Text columns that hold JSON and become jsonb."
+    )
+    export: Export | None = None
+
+
+class Switches(_Section):
+    """Steps of the build that can be left out one by one."""
+
+    normalization: bool = True
+    validation: bool = True
+    deduplication: bool = True
+    enrichment: bool = True
+
+
+class Settings(_Section):
+    """All that a run needs to know. A field in capitals in the environment wins over the file."""
+
+    database_url: SecretStr | None = Field(None, description="Publish target; unset: an embedded Postgres is started.")
+    database_schema: str = Field("public", pattern=IDENTIFIER, description="Schema of the published tables.")
+    api_base_url: str | None = Field(None, description="Unset: the bundled sample API is started while ingesting.")
+    api_key: SecretStr | None = None
+    batch_size: int = Field(1000, ge=1, le=1_000_000)
+    max_retries: int = Field(3, ge=1, le=20, description="Tries of one request in all.")
+    concurrency: int = Field(4, ge=1, le=64)
+    progress_update_ms: int = Field(2000, ge=50, le=600_000)
+    failure_threshold_percent: float = Field(10, ge=0, le=100)
+    work_dir: Path = Field(Path(".penstock"), description="Warehouse, logs, state and the embedded Postgres.")
+    temp_dir: Path | None = Field(None, description="Large temporary files; default: tmp in work_dir.")
+    output_dir: Path = Field(Path("exports"), description="Exported files.")
+    site_dir: Path = Path("site")
+    lock_timeout_seconds: Seconds = Field(
+        10.0, description="How long publishing waits for a table that a reader holds."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="Of the lines on stderr.")
+    switches: Switches = Switches()
+    sources: dict[str, Source] = Field(default_factory=dict)
+    outputs: dict[str, Output] = Field(default_factory=dict)
+
+    @field_validator("sources")
+    @classmethod
+    def _source_names(cls, sources: dict[str, Source]) -> dict[str, Source]:
+        for name in sources:
+            if not re.match(SOURCE_NAME, name) or len(name) > 60:
+                raise ValueError(f"source {name!r}: a name is <system>__<things>, in snake_case, as in hr__employees")
+        return sources
+
+    @field_validator("outputs")
+    @classmethod
+    def _output_names(cls, outputs: dict[str, Output]) -> dict[str, Output]:
+        for name in outputs:
+            if not re.match(IDENTIFIER, name) or len(name) > 60:
+                raise ValueError(f"output {name!r}: a name is that of a mart, in snake_case")
+        return outputs
+
+    @model_validator(mode="after")
+    def _temp_dir_default(self) -> "Settings":
+        if self.temp_dir is None:
+            object.__setattr__(self, "temp_dir", self.work_dir / "tmp")
+        return self
+
+    @property
+    def warehouse(self) -> Path:
+        """The DuckDB file."""
+        return self.work_dir / "warehouse.duckdb"
+
+    @property
+    def temporary(self) -> Path:
+        """`temp_dir`, which the default has filled."""
+        assert self.temp_dir is not None
+        return self.temp_dir
+
+    def secrets(self) -> list[str]:
+        """Every secret value in use, for the places that must leave them out."""
+        held = [self.database_url, self.api_key]
+        for source in self.sources.values():
+            if isinstance(source, ApiSource):
+                held += source.headers.values()
+        return [value.get_secret_value() for value in held if value is not None and value.get_secret_value()]
+
+
+def load_settings(root: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of the project at `root`, with every path made absolute.
+
+    Raises ConfigError with the key, the value and what is allowed.
+    """
+    environment = os.environ if environment is None else environment
+    file = root / CONFIG_FILE
+    document, lines = _read_yaml(file)
+    values: dict[str, Any] = dict(document)
+    from_environment = {
+        name: environment[name.upper()]
+        for name, field in Settings.model_fields.items()
+        if name.upper() in environment and environment[name.upper()] != "" and not _is_section(field.annotation)
+    }
+    values.update(from_environment)
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise _config_error(error, file, lines, from_environment) from None
+    paths = {
+        name: (root / path).absolute()
+        for name in ("work_dir", "temp_dir", "output_dir", "site_dir")
+        if (path := getattr(settings, name)) is not None
+    }
+    return settings.model_copy(update=paths)
+
+
+def expand(text: str, known: Mapping[str, str]) -> str:
+    """`text` with every ${NAME} replaced from `known`. Raises ConfigError for a name that is not there."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in known:
+            raise ConfigError(f"{name} is not set", where=text, fix=f"export {name}=... or write the value out")
+        return known[name]
+
+    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value, text)
+
+
+def _is_section(annotation: Any) -> bool:
+    return annotation is Switches or "dict" in str(annotation)
+
+
+def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no {CONFIG_FILE}", where=str(file.parent), fix="run from the project's root, or pass --root"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{CONFIG_FILE} cannot be read: {error}", where=str(file), fix="mend the file") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{file}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(file)
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"not valid YAML: {problem}", where=where, fix="mend that line") from None
+    if document is None:
+        return {}, {}
+    if not isinstance(document, dict):
+        raise ConfigError("the settings are not `key: value` pairs", where=str(file), fix="see penstock.schema.json")
+    lines: dict[tuple[str, ...], int] = {}
+    _note_lines(node, (), lines, file)
+    return document, lines
+
+
+def _note_lines(node: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], int], file: Path) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            place = (*path, str(key.value))
+            if place in lines:
+                raise ConfigError(
+                    f"{'.'.join(place)} is there twice", where=f"{file}, line {key.start_mark.line + 1}", fix="keep one"
+                )
+            lines[place] = key.start_mark.line + 1
+            _note_lines(value, place, lines, file)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _note_lines(value, (*path, str(index)), lines, file)
+
+
+def _config_error(
+    error: ValidationError, file: Path, lines: Mapping[tuple[str, ...], int], from_environment: Mapping[str, str]
+) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    # A discriminated union puts its tag (csv, json, api) into the place; it is no key of the file.
+    place = tuple(str(part) for part in first["loc"])
+    if len(place) > 2 and place[0] == "sources" and place[2] in ("csv", "json", "api"):
+        place = (*place[:2], *place[3:])
+    key = ".".join(place) or "settings"
+    if place and place[0] in from_environment:
+        key, where = place[0].upper(), "environment"
+    else:
+        line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
+        where = f"{file}, line {line}" if line else str(file)
+    value = first.get("input")
+    if any(word in key.lower() for word in ("url", "key", "header", "secret", "password", "token")):
+        value = "(not shown)"
+    if first["type"] == "extra_forbidden":
+        allowed = _allowed_keys(place)
+        near = difflib.get_close_matches(place[-1], allowed, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return ConfigError(f"unknown key {key}", where=where, fix=f"{hint}allowed are {', '.join(sorted(allowed))}")
+    if first["type"] == "missing":
+        return ConfigError(f"{key} is missing", where=where, fix="add it; penstock.schema.json tells what it takes")
+    message = first["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(value, dict | list) else f" is {value!r}"
+    return ConfigError(f"{key}{shown}", where=where, fix=message)
+
+
+def _allowed_keys(place: tuple[str, ...]) -> list[str]:
+    sections: dict[str, list[type[BaseModel]]] = {
+        "pagination": [Pagination],
+        "retry": [Retry],
+        "export": [Export],
+        "switches": [Switches],
+        "sources": [CsvSource, JsonSource, ApiSource],
+        "outputs": [Output],
+    }
+    for part in reversed(place[:-1]):
+        if part in sections:
+            return sorted({name for model in sections[part] for name in model.model_fields})
+    return list(Settings.model_fields)

@@ -1,0 +1,1 @@
+"""Sources -> raw: what arrives (readers), where it goes (pipeline), what cannot go on (dead letters)."""

@@ -1,0 +1,266 @@
+"""The ingest stage: every source read side by side, its parcels landed in raw; one that fails stops no other."""
+
+import contextlib
+import glob
+import hashlib
+import queue
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from foundation.errors import PenstockError, SourceError, StorageError
+from foundation.events import Emit, Event
+from foundation.settings import ApiSource, CsvSource, JsonSource, Settings, Source
+from ingestion.parcels import Batch, Parcel, ParcelDraft
+from ingestion.readers.delimited import read_csv_file
+from ingestion.readers.framing import KnownPrefix, open_bytes, unreadable
+from ingestion.readers.json_files import read_json_file
+from ingestion.state import SourceState, read_state
+
+STAGE = "ingest"
+# One package of dlt, and so the most work that a kill can undo.
+PACKAGE_ROWS = 2_000_000
+
+
+@dataclass
+class SourceResult:
+    """What a run read of one source. `errors` are the files or pages that could not be read."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    errors: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class IngestResult:
+    """The sources of a run, by name."""
+
+    sources: Mapping[str, SourceResult]
+
+    @property
+    def errors(self) -> list[str]:
+        """Every failure of every source."""
+        return [error for result in self.sources.values() for error in result.errors]
+
+
+def ingest(
+    root: Path,
+    settings: Settings,
+    *,
+    run_id: str,
+    started_at: datetime,
+    variables: Mapping[str, str],
+    emit: Emit,
+    only: Sequence[str] = (),
+) -> IngestResult:
+    """Land what is new in every source, or in those of `only`; `variables` fill the ${NAME}s of API sources.
+
+    A source that fails is told in the result. Raises LockedError or StorageError when raw cannot be written.
+    """
+    from ingestion import pipeline as landing  # dlt takes its time to import
+
+    folder = settings.temporary / "parcels"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise StorageError(f"cannot write: {error.strerror}", where=str(folder), fix="see temp_dir") from error
+    landing.clear_leftovers(settings.work_dir)
+    pipeline = landing.open_pipeline(settings.warehouse, settings.work_dir)
+    if landing.finish_pending(pipeline, settings.warehouse):
+        emit(Event("noticed", STAGE, message="finished what an interrupted run had packed"))
+    state = read_state(settings.warehouse)
+    sources = {name: source for name, source in settings.sources.items() if not only or name in only}
+    reader = _Reader(root, settings, Batch(run_id, started_at, folder), variables, emit, state)
+    declared = {name: source.columns for name, source in sources.items() if isinstance(source, CsvSource)}
+    results = {name: SourceResult() for name in sources}
+    try:
+        with contextlib.closing(_read_all(reader, sources, results, settings.concurrency)) as parcels:
+            for package in _packages(parcels):
+                landing.land(pipeline, settings.warehouse, package, declared)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write: {error.strerror or error}", where=str(folder), fix="make room, then run again"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    for name, result in results.items():
+        emit(Event("failed" if result.errors else "finished", STAGE, name, "; ".join(result.errors), result.counts))
+    return IngestResult(results)
+
+
+def files_of(root: Path, source: CsvSource | JsonSource) -> list[Path]:
+    """The files that a source's path names, sorted. Raises SourceError when there is none."""
+    pattern = source.path if Path(source.path).is_absolute() else str(Path(glob.escape(str(root))) / source.path)
+    matches = glob.glob(pattern, recursive=True)  # noqa: PTH207 - takes absolute patterns too
+    found = sorted(Path(name) for name in matches)
+    if not found:
+        raise SourceError("no file is there", where=source.path, fix="put the file there or mend path in penstock.yml")
+    return found
+
+
+def location_of(root: Path, path: Path) -> str:
+    """How raw names a file: relative to the root where it lies below it, so that a moved project stays the same."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
+@dataclass(frozen=True)
+class _Reader:
+    root: Path
+    settings: Settings
+    batch: Batch
+    variables: Mapping[str, str]
+    emit: Emit
+    state: Mapping[str, SourceState]
+
+    def parcels(self, name: str, source: Source, result: SourceResult) -> Iterator[Parcel]:
+        """The parcels of one source; what cannot be read is noted in `result`."""
+        self.emit(Event("started", STAGE, name))
+        state = self.state.get(name, SourceState())
+        try:
+            if isinstance(source, ApiSource):
+                yield from self._pages(name, source, state)
+            else:
+                for path in files_of(self.root, source):
+                    yield from self._file(name, source, path, state, result)
+        except (SourceError, StorageError) as error:
+            result.errors.append(error.one_line())
+        except PenstockError as error:
+            result.errors.append(f"{name}: {error.one_line()}")
+
+    def _pages(self, name: str, source: ApiSource, state: SourceState) -> Iterator[Parcel]:
+        from ingestion.readers.http_api import ApiReader
+
+        return ApiReader(
+            name,
+            source,
+            known=self.variables,
+            max_retries=self.settings.max_retries,
+            known_pages={location: known.content_hash for location, known in state.prefixes.items()},
+            cursor=state.cursor,
+            batch=self.batch,
+        ).parcels()
+
+    def _file(
+        self, name: str, source: CsvSource | JsonSource, path: Path, state: SourceState, result: SourceResult
+    ) -> Iterator[Parcel]:
+        location = location_of(self.root, path)
+        known = state.prefixes.get(location)
+        try:
+            if known is None and (twin := _twin(path, state)) is not None:
+                self._notice(name, f"{location} holds the same as {twin}, which is loaded; skipped")
+                yield _empty_parcel(self.batch, name, source, location, state.prefixes[twin])
+                return
+            if isinstance(source, CsvSource):
+                parcels = read_csv_file(
+                    path, location, name, source, known, self.batch, lambda text: self._notice(name, text)
+                )
+            else:
+                parcels = read_json_file(path, location, name, source, known, self.batch)
+            yield from parcels
+        except (OSError, EOFError) as error:
+            if getattr(error, "errno", None) in (28, 122):  # our own disk is full: no fault of the file
+                raise
+            result.errors.append(unreadable(path, error).one_line())
+        except SourceError as error:
+            result.errors.append(error.one_line())
+
+    def _notice(self, name: str, message: str) -> None:
+        self.emit(Event("noticed", STAGE, name, message))
+
+
+def _twin(path: Path, state: SourceState) -> str | None:
+    """The location of a file with the same bytes, when this one is new under its name: renamed or copied."""
+    size = path.stat().st_size
+    candidates = {known.content_hash: place for place, known in state.prefixes.items() if known.position_bytes == size}
+    if not candidates or size == 0:
+        return None
+    with open_bytes(path) as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return candidates.get(digest)
+
+
+def _empty_parcel(batch: Batch, name: str, source: Source, location: str, twin: KnownPrefix) -> Parcel:
+    draft = ParcelDraft(batch, name, source.type, location, twin.content_hash)
+    return draft.seal(
+        columns=[], loaded=0, size_bytes=twin.position_bytes, position_bytes=twin.position_bytes, lines=twin.lines
+    )
+
+
+def _read_all(
+    reader: _Reader, sources: Mapping[str, Source], results: Mapping[str, SourceResult], concurrency: int
+) -> Generator[Parcel]:
+    """The parcels of all sources as they come, read by `concurrency` threads that wait when nobody takes them."""
+    ready: queue.Queue[Parcel | BaseException | None] = queue.Queue(maxsize=concurrency)
+    stopped = threading.Event()
+
+    def read(name: str) -> None:
+        columns = list(reader.state.get(name, SourceState()).columns)
+        try:
+            for parcel in reader.parcels(name, sources[name], results[name]):
+                columns = _report_drift(reader, name, columns, parcel)
+                _count(results[name], parcel)
+                reader.emit(Event("progressed", STAGE, name, counts=dict(results[name].counts)))
+                ready.put(parcel)
+                if stopped.is_set():
+                    return
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that lands, which raises it
+            ready.put(error)
+        finally:
+            ready.put(None)
+
+    with ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="reader") as pool:
+        for name in sources:
+            pool.submit(read, name)
+        running = len(sources)
+        try:
+            while running:
+                item = ready.get()
+                if item is None:
+                    running -= 1
+                elif isinstance(item, BaseException):
+                    raise item
+                else:
+                    yield item
+        finally:  # let the readers go that wait for a place in the queue
+            stopped.set()
+            while running:
+                running -= ready.get() is None
+
+
+def _packages(parcels: Iterator[Parcel]) -> Iterator[list[Parcel]]:
+    package: list[Parcel] = []
+    for parcel in parcels:
+        package.append(parcel)
+        if sum(held.load.records_read for held in package) >= PACKAGE_ROWS:
+            yield package
+            package = []
+    if package:
+        yield package
+
+
+def _count(result: SourceResult, parcel: Parcel) -> None:
+    load = parcel.load
+    result.counts.update(
+        read=load.records_read,
+        loaded=load.records_loaded,
+        dead_lettered=load.records_dead_lettered,
+        skipped=load.records_skipped,
+    )
+
+
+def _report_drift(reader: _Reader, name: str, before: list[str], parcel: Parcel) -> list[str]:
+    """Tell which columns came and went since the file before; the columns to compare the next one with."""
+    now = list(parcel.row_columns)
+    if not now:
+        return before
+    added, gone = [c for c in now if c not in before], [c for c in before if c not in now]
+    if before and (added or gone):
+        parts = [f"new columns {', '.join(added)}"] if added else []
+        parts += [f"columns gone {', '.join(gone)}"] if gone else []
+        reader.emit(Event("noticed", STAGE, name, f"schema drift in {parcel.load.location}: {'; '.join(parts)}"))
+    return now

@@ -1,0 +1,196 @@
+"""Parcels: what readers hand to the pipeline. Rows and dead letters as parquet files, one load record about them.
+
+A parcel is a bounded stretch of one file version, or one page of an API. It becomes visible to the models only
+when all of it is in raw, and the next run starts where the last complete one ended: it is the checkpoint.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+# Beyond this a letter keeps the head of the record; offset and length still lead to the whole of it.
+LONGEST_RECORD_KEPT = 100_000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one ingest run stamps on everything it reads."""
+
+    run_id: str
+    loaded_at: datetime
+    folder: Path
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """One record that could not be parsed: its bytes, its place and the reason."""
+
+    reason: str
+    message: str
+    record: bytes
+    line: int | None = None
+    byte_offset: int | None = None
+    byte_length: int | None = None
+    page: int | None = None
+
+
+@dataclass(frozen=True)
+class Load:
+    """One row of raw.loads: a stretch of a file version, or a page, that a run read."""
+
+    load_id: str
+    run_id: str
+    source: str
+    kind: str
+    location: str
+    content_hash: str
+    size_bytes: int
+    position_bytes: int
+    lines: int
+    records_read: int
+    records_loaded: int
+    records_dead_lettered: int
+    records_skipped: int
+    columns: str
+    cursor: str | None
+    loaded_at: datetime
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A load with its files; either file may be absent when there is nothing for it."""
+
+    load: Load
+    rows: Path | None
+    row_columns: Sequence[str]
+    dead_letters: Path | None
+
+
+def new_load_id() -> str:
+    """An id that no other load has."""
+    return uuid.uuid4().hex
+
+
+@dataclass
+class ParcelDraft:
+    """A parcel that a reader is filling; `seal` checks its books and writes its dead letters."""
+
+    batch: Batch
+    source: str
+    kind: str
+    location: str
+    content_hash: str
+    load_id: str = field(default_factory=new_load_id)
+    letters: list[DeadLetter] = field(default_factory=list)
+
+    @property
+    def rows_file(self) -> Path:
+        """Where the reader writes the rows of this parcel."""
+        return self.batch.folder / f"{self.source}.{self.load_id}.rows.parquet"
+
+    def lineage(self) -> dict[str, Any]:
+        """The lineage columns that are the same for every row; a reader adds `_line`."""
+        return {
+            "_source": self.source,
+            "_location": self.location,
+            "_content_hash": self.content_hash,
+            "_load_id": self.load_id,
+            "_run_id": self.batch.run_id,
+            "_loaded_at": self.batch.loaded_at,
+        }
+
+    def seal(
+        self,
+        *,
+        columns: Sequence[str],
+        loaded: int,
+        skipped: int = 0,
+        size_bytes: int,
+        position_bytes: int,
+        lines: int,
+        cursor: str | None = None,
+    ) -> Parcel:
+        """The finished parcel; every record that was read is loaded, dead-lettered or skipped."""
+        load = Load(
+            load_id=self.load_id,
+            run_id=self.batch.run_id,
+            source=self.source,
+            kind=self.kind,
+            location=self.location,
+            content_hash=self.content_hash,
+            size_bytes=size_bytes,
+            position_bytes=position_bytes,
+            lines=lines,
+            records_read=loaded + len(self.letters) + skipped,
+            records_loaded=loaded,
+            records_dead_lettered=len(self.letters),
+            records_skipped=skipped,
+            columns=json.dumps(list(columns)),
+            cursor=cursor,
+            loaded_at=self.batch.loaded_at,
+        )
+        return Parcel(load, self.rows_file if loaded else None, columns, self._write_letters())
+
+    def _write_letters(self) -> Path | None:
+        if not self.letters:
+            return None
+        path = self.batch.folder / f"{self.source}.{self.load_id}.dead_letters.parquet"
+        rows = [_letter_row(letter, self) for letter in self.letters]
+        pq.write_table(pa.Table.from_pylist(rows, schema=DEAD_LETTER_SCHEMA), path)
+        return path
+
+
+DEAD_LETTER_SCHEMA = pa.schema(
+    [
+        ("dead_letter_id", pa.string()),
+        ("load_id", pa.string()),
+        ("run_id", pa.string()),
+        ("source", pa.string()),
+        ("stage", pa.string()),
+        ("location", pa.string()),
+        ("content_hash", pa.string()),
+        ("line", pa.int64()),
+        ("byte_offset", pa.int64()),
+        ("byte_length", pa.int64()),
+        ("page", pa.int64()),
+        ("reason", pa.string()),
+        ("message", pa.string()),
+        ("record", pa.string()),
+        ("record_bytes", pa.binary()),
+        ("attempts", pa.int64()),
+        ("occurred_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
+
+def _letter_row(letter: DeadLetter, draft: ParcelDraft) -> dict[str, Any]:
+    kept = letter.record[:LONGEST_RECORD_KEPT]
+    try:
+        text, exact = kept.decode(), b"\0" not in kept
+    except UnicodeDecodeError:
+        text, exact = "", False
+    if not exact:  # readable here, and byte for byte in record_bytes
+        text = kept.decode(errors="backslashreplace").replace("\0", "\\x00")
+    identity = f"{draft.source}\0{draft.content_hash}\0{letter.line}\0{letter.byte_offset}\0{letter.reason}"
+    return {
+        **{name: value for name, value in asdict(letter).items() if name != "record"},
+        "dead_letter_id": hashlib.sha256(identity.encode()).hexdigest()[:32],
+        "load_id": draft.load_id,
+        "run_id": draft.batch.run_id,
+        "source": draft.source,
+        "stage": "parse",
+        "location": draft.location,
+        "content_hash": draft.content_hash,
+        "record": text,
+        "record_bytes": None if exact else kept,
+        "attempts": 1,
+        "occurred_at": draft.batch.loaded_at,
+    }

@@ -1,0 +1,71 @@
+"""What an ingest would read, without reading it into raw."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from foundation.errors import PenstockError
+from foundation.settings import ApiSource, Settings, Source
+from ingestion.ingest import files_of, location_of
+from ingestion.readers.framing import KnownPrefix, open_bytes, read_chunks
+from ingestion.state import SourceState, read_state
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One file or API: what is there. `error` is set when it cannot be reached."""
+
+    source: str
+    location: str
+    finding: str
+    error: PenstockError | None = None
+
+
+def preview(root: Path, settings: Settings, variables: Mapping[str, str]) -> Iterator[Preview]:
+    """Every file and API of every source, with whether it is new, changed or known."""
+    state = read_state(settings.warehouse)
+    for name, source in settings.sources.items():
+        try:
+            if isinstance(source, ApiSource):
+                yield Preview(name, source.url, _ask(name, source, settings, variables, state.get(name, SourceState())))
+                continue
+            for path in files_of(root, source):
+                location = location_of(root, path)
+                known = state.get(name, SourceState()).prefixes.get(location)
+                yield Preview(name, location, _look(path, known))
+        except PenstockError as error:
+            yield Preview(name, _place(source), "cannot be read", error)
+
+
+def _place(source: Source) -> str:
+    return source.url if isinstance(source, ApiSource) else source.path
+
+
+def _look(path: Path, known: KnownPrefix | None) -> str:
+    size, first_offset = 0, 0
+    with open_bytes(path) as stream:
+        for number, chunk in enumerate(read_chunks(stream, known)):
+            first_offset = chunk.offset if number == 0 else first_offset
+            size += len(chunk.data)
+    if known is None:
+        return f"new, {size:,} bytes"
+    if size == 0:
+        return "nothing new"
+    return f"grown by {size:,} bytes" if first_offset else f"changed, {size:,} bytes"
+
+
+def _ask(name: str, source: ApiSource, settings: Settings, variables: Mapping[str, str], state: SourceState) -> str:
+    from ingestion.readers.http_api import ApiReader
+
+    reader = ApiReader(
+        name,
+        source,
+        known=variables,
+        max_retries=settings.max_retries,
+        known_pages={location: known.content_hash for location, known in state.prefixes.items()},
+        cursor=state.cursor,
+        batch=None,
+    )
+    page = reader.first_page()
+    known = "known" if reader.is_known(page) else "new"
+    return f"answers, {len(page.records):,} records on the first page, {known}"

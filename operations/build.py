@@ -1,0 +1,113 @@
+"""The build stage: `dbt build` as a user would type it, and its failures as one line each."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from foundation.errors import BuildError, LockedError
+from foundation.events import Emit, Event
+from foundation.settings import Settings, Switches
+from operations.workers import Worker
+
+STAGE = "build"
+
+
+def build(worker: Worker, settings: Settings, as_of: date | None, emit: Emit) -> dict[str, int]:
+    """Build and test every model; how many nodes passed and warned. Raises BuildError or LockedError."""
+    answer = worker.ask(
+        {"command": "build", "warehouse": str(settings.warehouse), "variables": _variables(settings.switches, as_of)},
+        emit,
+    )
+    if answer["failures"]:
+        text = "; ".join(answer["failures"][:3])
+        if "lock on file" in text:
+            raise LockedError(
+                "the warehouse is open in another process", where=str(settings.warehouse), fix="close it, run again"
+            )
+        more = len(answer["failures"]) - 3
+        raise BuildError(
+            f"dbt: {text}" + (f"; and {more} more" if more > 0 else ""),
+            where=str(settings.warehouse),
+            fix="mend the model or the data; `dbt build` at the root shows all of it",
+        )
+    return dict(answer["counts"])
+
+
+def generate_docs(worker: Worker, settings: Settings, emit: Emit) -> Path:
+    """dbt's documentation as one page that needs no server and no network. Raises BuildError."""
+    answer = worker.ask({"command": "docs", "warehouse": str(settings.warehouse), "variables": {}}, emit)
+    if answer["failures"]:
+        raise BuildError(f"dbt docs: {answer['failures'][0]}", fix="`dbt docs generate` at the root shows all of it")
+    return worker.root / "target" / "static_index.html"
+
+
+def _variables(switches: Switches, as_of: date | None) -> dict[str, Any]:
+    """Only what differs from the defaults: dbt parses the whole project anew when its variables change."""
+    off = {f"enable_{name}": False for name, is_on in switches.model_dump().items() if not is_on}
+    return off | ({"as_of": as_of.isoformat()} if as_of else {})
+
+
+def warm_up() -> None:
+    """Import dbt."""
+    import dbt.adapters.duckdb
+    import dbt.cli.main  # noqa: F401
+
+
+def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    """Run one dbt command in this process, which is the worker's."""
+    import os
+
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.cli.main import dbtRunner
+
+    os.environ["PENSTOCK_WAREHOUSE"] = job["warehouse"]
+    arguments = {"build": ["build"], "docs": ["docs", "generate", "--static", "--no-compile"]}[job["command"]]
+    if job["variables"]:
+        arguments += ["--vars", json.dumps(job["variables"])]
+
+    def listen(event: Any) -> None:
+        if event.info.name == "LogModelResult":
+            data = event.data
+            emit(
+                Event(
+                    "progressed", STAGE, None, data.node_info.node_name, {"nodes": data.index, "of_nodes": data.total}
+                )
+            )
+
+    outcome = dbtRunner(callbacks=[listen]).invoke([*arguments, "--log-level", "none", "--quiet"])
+    DuckDBConnectionManager.close_all_connections()
+    results: Sequence[Any] = getattr(outcome.result, "results", None) or []
+    statuses = [str(result.status) for result in results if hasattr(result, "status")]
+    failures = [
+        _failure(result)
+        for result in results
+        if str(getattr(result, "status", "")) in ("error", "fail", "runtime error")
+    ]
+    if not outcome.success and not failures:
+        failures = [_first_words(str(outcome.exception or "dbt failed and gave no reason; see logs/dbt.log"))]
+    return {
+        "failures": failures,
+        "counts": {
+            "passed": sum(status in ("success", "pass") for status in statuses),
+            "warned": statuses.count("warn"),
+        },
+    }
+
+
+def _failure(result: Any) -> str:
+    kind = {"unit_test": "unit test", "test": "test"}.get(
+        str(result.node.resource_type), str(result.node.resource_type)
+    )
+    return f"{kind} {result.node.name} ({result.node.original_file_path}): {_first_words(result.message or '')}"
+
+
+def _first_words(message: str) -> str:
+    """The part of dbt's message that says what is wrong, on one line."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith(
+        ("Runtime Error", "Database Error", "Compilation Error", "Parsing Error")
+    ):
+        lines = lines[1:]
+    return " ".join(lines)[:400]

@@ -1,0 +1,223 @@
+"""The `penstock` command: one subcommand a stage, `run` for all of them. Exit codes are those of foundation.errors."""
+
+import json
+import signal
+import sys
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import click
+import typer
+from rich.console import Console
+
+from foundation.errors import ConfigError, PenstockError, StorageError
+from foundation.settings import Settings, load_settings
+from foundation.telemetry import switch_off_telemetry
+
+app = typer.Typer(
+    help="Records from CSV, JSON and HTTP APIs into Postgres tables that people trust.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@dataclass
+class _Options:
+    root: Path = Path()
+    is_debug: bool = False
+
+
+_options = _Options()
+
+AsOf = Annotated[
+    datetime | None,
+    typer.Option("--as-of", formats=["%Y-%m-%d"], help="The day that counts as today for ages and future dates."),
+]
+SourceNames = Annotated[list[str] | None, typer.Option("--source", help="Only this source; may be given again.")]
+
+
+def main() -> None:
+    """Run the command line; every failure is one line on stderr and its exit code."""
+    switch_off_telemetry()
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        code = app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except PenstockError as error:
+        code = _fail(error, error.one_line(), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        code = _fail(None, "stopped by a signal", 130)
+    except BrokenPipeError:
+        code = 0
+    except OSError as error:
+        code = _fail(error, f"{error.strerror or error} ({error.filename or 'no file named'})", StorageError.exit_code)
+    except Exception as error:  # noqa: BLE001 - a user gets a line to act on; --debug shows the traceback
+        code = _fail(error, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}: --debug shows more", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(error: BaseException | None, line: str, code: int) -> int:
+    if _options.is_debug and error is not None:
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"error: {line}", file=sys.stderr)  # noqa: T201 - the one way out for an error
+    return code
+
+
+@app.callback()
+def options(
+    root: Annotated[Path, typer.Option(help="The folder of penstock.yml.")] = Path(),
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Options of every subcommand."""
+    _options.root = root.absolute()
+    _options.is_debug = debug
+
+
+@app.command()
+def run(
+    as_of: AsOf = None,
+    source: SourceNames = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check settings and reach of every source; change nothing.")
+    ] = False,
+) -> int:
+    """Do it all: ingest, gate raw, build, gate marts, publish, report."""
+    if dry_run:
+        from operations.dry_run import dry_run as preview
+
+        return preview(_root(), _settings(), Console())
+    return _run("run", ("ingest", "build", "gate", "publish"), as_of, source)
+
+
+@app.command()
+def ingest(source: SourceNames = None) -> int:
+    """Sources -> raw: what is new since the last run."""
+    return _run("ingest", ("ingest",), None, source)
+
+
+@app.command()
+def build(as_of: AsOf = None) -> int:
+    """Raw -> candidate marts, with dbt."""
+    return _run("build", ("build",), as_of)
+
+
+@app.command()
+def gate() -> int:
+    """Judge raw and the candidate marts, and close the books of the sources."""
+    return _run("gate", ("gate",))
+
+
+@app.command()
+def publish() -> int:
+    """Candidate marts -> Postgres in one transaction, and the exports; the gate judges first."""
+    return _run("publish", ("gate", "publish"))
+
+
+@app.command()
+def status(
+    last: Annotated[int, typer.Option(min=1, max=1000, help="How many runs.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> int:
+    """The last runs, newest first."""
+    from operations.ledger import read_runs
+    from operations.status import print_runs
+
+    runs = read_runs(_settings().warehouse, last)
+    if as_json:
+        print(json.dumps(runs, indent=2, default=str))  # noqa: T201 - for machines
+    else:
+        print_runs(runs, Console())
+    return 0
+
+
+@app.command()
+def docs() -> int:
+    """The report site: runs, quality, dbt docs."""
+    from operations.docs import make_site
+
+    for page in make_site(_root(), _settings()):
+        Console().print(str(page), markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+@app.command()
+def serve(port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8080) -> int:
+    """Show the report site on 127.0.0.1 until Ctrl-C."""
+    from operations.docs import serve_site
+
+    serve_site(_settings().site_dir, port, Console())
+    return 0
+
+
+@app.command()
+def dsn(
+    stop: Annotated[bool, typer.Option("--stop", help="Stop the embedded Postgres instead.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="With --stop: remove its data too.")] = False,
+) -> int:
+    """The connection string of the publish target, for psql and BI tools; starts the embedded Postgres if need be."""
+    settings = _settings()
+    if settings.database_url is not None:
+        if stop:
+            raise ConfigError("DATABASE_URL is set, so there is no embedded Postgres to stop", fix="unset it first")
+        print(settings.database_url.get_secret_value())  # noqa: T201 - asked for
+        return 0
+    from publishing import embedded
+
+    if stop:
+        embedded.stop(settings.work_dir)
+        if delete:
+            embedded.delete(settings.work_dir)
+    else:
+        print(embedded.start(settings.work_dir))  # noqa: T201 - asked for
+    return 0
+
+
+@app.command()
+def schema() -> int:
+    """The JSON Schema of penstock.yml, for editors."""
+    print(json.dumps(Settings.model_json_schema(), indent=2))  # noqa: T201 - for a file
+    return 0
+
+
+def _root() -> Path:
+    return _options.root
+
+
+def _settings() -> Settings:
+    return load_settings(_root())
+
+
+def _run(command: str, stages: tuple[str, ...], as_of: datetime | None = None, source: list[str] | None = None) -> int:
+    from operations.run import Request
+    from operations.run import run as run_stages
+
+    settings = _settings()
+    unknown = [name for name in source or () if name not in settings.sources]
+    if unknown:
+        raise ConfigError(
+            f"no source is named {unknown[0]}", where="--source", fix=f"there are {', '.join(settings.sources)}"
+        )
+    day: date | None = as_of.date() if as_of else None
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    request = Request(command, stages, day, source or (), _options.is_debug)
+    summary = run_stages(_root(), settings, request, console)
+    if summary["exit_code"]:
+        for error in summary["errors"]:
+            print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one way out for an error
+    return int(summary["exit_code"])
+
+
+if __name__ == "__main__":
+    main()

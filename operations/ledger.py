@@ -1,0 +1,162 @@
+"""The ledger: what every run did, in the schema `ops` of the warehouse. Opened for each entry and closed again."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from foundation.warehouse import open_warehouse
+
+# One row per run, stage of a run, source of a run, published mart of a run, expectation of a gate.
+_TABLES = """
+    create schema if not exists ops;
+    create table if not exists ops.runs (
+        run_id varchar primary key, command varchar not null, started_at timestamptz not null,
+        finished_at timestamptz, status varchar not null, exit_code integer, as_of date not null,
+        release_id varchar, error varchar, summary varchar
+    );
+    create table if not exists ops.steps (
+        run_id varchar not null, stage varchar not null, source varchar, status varchar not null,
+        started_at timestamptz not null, finished_at timestamptz, counts varchar, error varchar
+    );
+    create table if not exists ops.books (
+        run_id varchar not null, source varchar not null, records_read bigint not null,
+        records_loaded bigint not null, records_dead_lettered bigint not null, records_skipped bigint not null,
+        count_accepted bigint not null, count_duplicate bigint not null, count_rejected bigint not null,
+        is_balanced boolean not null
+    );
+    create table if not exists ops.mart_books (
+        run_id varchar not null, mart varchar not null, count_candidates bigint not null,
+        count_published bigint not null, is_balanced boolean not null
+    );
+    create table if not exists ops.gate_results (
+        run_id varchar not null, gate varchar not null, suite varchar not null, expectation varchar not null,
+        column_name varchar, severity varchar not null, is_success boolean not null, observed_value varchar,
+        count_elements bigint, count_unexpected bigint, samples varchar, notes varchar,
+        checked_at timestamptz not null
+    );
+"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a run, as it ended."""
+
+    stage: str
+    status: str
+    started_at: datetime
+    finished_at: datetime
+    counts: Mapping[str, int]
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The entries of one run."""
+
+    warehouse: Path
+    run_id: str
+
+    @contextmanager
+    def _open(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with open_warehouse(self.warehouse) as connection:
+            connection.execute(_TABLES)
+            yield connection
+
+    def start(self, command: str, started_at: datetime, as_of: date) -> list[str]:
+        """Enter the run; the ids of earlier runs that were cut off, now marked so. The caller holds the run lock."""
+        with self._open() as connection:
+            cut_off = connection.execute(
+                "update ops.runs set status = 'interrupted', finished_at = $now where status = 'running' "
+                "returning run_id",
+                {"now": started_at},
+            ).fetchall()
+            connection.execute(
+                "insert into ops.runs (run_id, command, started_at, status, as_of) values (?, ?, ?, 'running', ?)",
+                [self.run_id, command, started_at, as_of],
+            )
+        return [run_id for (run_id,) in cut_off]
+
+    def finish(
+        self, status: str, exit_code: int, *, release_id: str | None, error: str | None, summary: Mapping[str, Any]
+    ) -> None:
+        """Close the run's entry."""
+        with self._open() as connection:
+            connection.execute(
+                "update ops.runs set status = ?, exit_code = ?, finished_at = ?, release_id = ?, error = ?, "
+                "summary = ? where run_id = ?",
+                [
+                    status,
+                    exit_code,
+                    datetime.now(UTC),
+                    release_id,
+                    error,
+                    json.dumps(summary, default=str),
+                    self.run_id,
+                ],
+            )
+
+    def add_step(self, step: Step) -> None:
+        """Enter a stage that ended."""
+        with self._open() as connection:
+            connection.execute(
+                "insert into ops.steps values (?, ?, null, ?, ?, ?, ?, ?)",
+                [
+                    self.run_id,
+                    step.stage,
+                    step.status,
+                    step.started_at,
+                    step.finished_at,
+                    json.dumps(dict(step.counts)),
+                    step.error,
+                ],
+            )
+
+    def add_checks(self, checks: Sequence[Mapping[str, Any]], checked_at: datetime) -> None:
+        """Enter the results of a gate, a row for each expectation."""
+        rows = [
+            [
+                self.run_id,
+                check["gate"],
+                check["suite"],
+                check["expectation"],
+                check["column"],
+                check["severity"],
+                check["is_success"],
+                None if check["observed_value"] is None else str(check["observed_value"]),
+                check["count_elements"],
+                check["count_unexpected"],
+                json.dumps(check["samples"], default=str),
+                check["notes"],
+                checked_at,
+            ]
+            for check in checks
+        ]
+        if rows:
+            with self._open() as connection:
+                connection.executemany(f"insert into ops.gate_results values ({', '.join('?' for _ in rows[0])})", rows)
+
+
+def read_runs(warehouse: Path, limit: int) -> list[dict[str, Any]]:
+    """The last runs, newest first; none when there is no ledger yet."""
+    if not warehouse.exists():
+        return []
+    with open_warehouse(warehouse) as connection:
+        connection.execute(_TABLES)
+        found = connection.execute(
+            "select run_id, command, started_at, finished_at, status, exit_code, release_id, error, summary "
+            "from ops.runs order by started_at desc, run_id desc limit ?",
+            [limit],
+        )
+        names = [column[0] for column in found.description or []]
+        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def as_row(entry: Any) -> dict[str, Any]:
+    """A dataclass of the ledger as a plain dictionary."""
+    return asdict(entry)

@@ -1,0 +1,339 @@
+"""A run: the stages in their order, under one id, one lock and one as-of, with the ledger and the summary."""
+
+import os
+import threading
+import traceback
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+from rich.console import Console
+
+from foundation.errors import BooksError, GateError, PenstockError, PublishError, SourceError, StorageError
+from foundation.events import Emit, Event
+from foundation.settings import ApiSource, Settings
+from operations import books, build, gate, logs
+from operations.ledger import Ledger, Step
+from operations.lock import run_lock
+from operations.progress import progress
+from operations.summary import RunRecord, as_dictionary, print_summary, write_json
+from operations.workers import Worker
+
+STAGES = ("ingest", "build", "gate", "publish")
+BASE_URL = "API_BASE_URL"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for: a command, its stages, and the as-of date where it is not today."""
+
+    command: str
+    stages: Sequence[str]
+    as_of: date | None = None
+    sources: Sequence[str] = ()
+    is_debug: bool = False
+
+
+def run(root: Path, settings: Settings, request: Request, console: Console) -> dict[str, Any]:
+    """Do the stages and give the summary; its `exit_code` is 0 only if everything asked for was done.
+
+    Raises PenstockError only where there is no ledger to enter it in: a lock that is held, a folder that is not there.
+    """
+    started_at = datetime.now(UTC)
+    run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+    record = RunRecord(run_id, request.command, started_at, request.as_of or started_at.date())
+    with ExitStack() as stack:
+        stack.enter_context(run_lock(settings.work_dir, run_id))
+        try:
+            logs.set_up_logs(settings.work_dir / "logs", settings.log_level, settings.secrets())
+        except OSError as error:
+            raise StorageError(f"logs cannot be written: {error.strerror}", where=str(settings.work_dir)) from error
+        structlog.contextvars.bind_contextvars(run_id=run_id)
+        ledger = Ledger(settings.warehouse, run_id)
+        for cut_off in ledger.start(request.command, started_at, record.as_of):
+            record.notes.append(f"run {cut_off} was cut off; this run goes on from what it left")
+        show = stack.enter_context(progress(console, settings.progress_update_ms))
+        emit = _both(show, logs.listener(), record)
+        stages = _Stages(root, settings, request, record, ledger, emit, stack)
+        _do(stages, request, record)
+        summary = _finish(stages, record, ledger)
+    print_summary(summary, console)
+    return summary
+
+
+def _do(stages: "_Stages", request: Request, record: RunRecord) -> None:
+    try:
+        for stage in request.stages:
+            getattr(stages, stage)()
+        if record.source_errors:
+            raise SourceError("; ".join(error for errors in record.source_errors.values() for error in errors))
+        record.status = "succeeded"
+    except SourceError as error:
+        record.status, record.exit_code = "partial", error.exit_code
+    except PenstockError as error:
+        record.status, record.exit_code = "failed", error.exit_code
+        record.errors.append(error.one_line())
+        if request.is_debug:
+            traceback.print_exc()
+    except (KeyboardInterrupt, SystemExit):
+        record.status, record.exit_code = "interrupted", 130
+        record.errors.append("stopped by a signal")
+    except Exception as error:  # noqa: BLE001 - a run always ends with a summary and an entry in the ledger
+        record.status, record.exit_code = "failed", PenstockError.exit_code
+        record.errors.append(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} (see --debug)")
+        structlog.get_logger("penstock").error("unexpected", exc_info=error)
+        if request.is_debug:
+            traceback.print_exc()
+
+
+def _finish(stages: "_Stages", record: RunRecord, ledger: Ledger) -> dict[str, Any]:
+    record.finished_at = datetime.now(UTC)
+    summary = as_dictionary(record)
+    try:
+        ledger.finish(
+            record.status,
+            record.exit_code,
+            release_id=record.release_id,
+            error="; ".join(summary["errors"]) or None,
+            summary=summary,
+        )
+        stages.report()
+        write_json(as_dictionary(record), stages.settings.work_dir / "last_run.json")
+    except (PenstockError, OSError) as error:
+        message = error.one_line() if isinstance(error, PenstockError) else f"the report cannot be written: {error}"
+        record.errors.append(message)
+        record.exit_code = record.exit_code or getattr(error, "exit_code", StorageError.exit_code)
+        record.status = "failed" if record.status == "succeeded" else record.status
+    return as_dictionary(record)
+
+
+class _Stages:
+    """Every stage of a run as one method; each makes its entry in the ledger and adds to the record."""
+
+    def __init__(
+        self,
+        root: Path,
+        settings: Settings,
+        request: Request,
+        record: RunRecord,
+        ledger: Ledger,
+        emit: Emit,
+        stack: ExitStack,
+    ) -> None:
+        self.root, self.settings, self.request = root, settings, request
+        self.record, self.ledger, self.emit = record, ledger, emit
+        worker_log = settings.work_dir / "logs" / "workers.log"
+        self._builder = stack.enter_context(Worker("build", root, worker_log))
+        self._judge = stack.enter_context(Worker("gate", root, worker_log))
+        self._target = _Target(settings, stack)
+        # Slow imports and the start of the embedded Postgres go on beside the stages before them.
+        if "publish" in request.stages:
+            self._target.start()
+        if "build" in request.stages:
+            self._builder.start()
+        if "gate" in request.stages:
+            self._judge.start()
+
+    def ingest(self) -> None:
+        """Sources -> raw, then the gate on raw when the run has gates."""
+        from ingestion.ingest import ingest
+
+        with self._step("ingest") as counts, source_variables(self.root, self.settings) as variables:
+            result = ingest(
+                self.root,
+                self.settings,
+                run_id=self.record.run_id,
+                started_at=self.record.started_at,
+                variables=variables,
+                emit=self.emit,
+                only=self.request.sources,
+            )
+            self.record.source_errors = {name: found.errors for name, found in result.sources.items() if found.errors}
+            for found in result.sources.values():
+                for name, count in found.counts.items():
+                    counts[name] = counts.get(name, 0) + count
+        if "gate" in self.request.stages:
+            self._pass("raw")
+
+    def build(self) -> None:
+        """Raw -> candidate marts."""
+        with self._step("build") as counts:
+            counts.update(build.build(self._builder, self.settings, self.request.as_of, self.emit))
+
+    def gate(self) -> None:
+        """Judge raw, unless this run has done so, and the candidate marts; then close the books of the sources."""
+        if "raw" not in self.record.gates:
+            self._pass("raw")
+        self._pass("marts")
+        self._close_books()
+
+    def publish(self) -> None:
+        """Candidate marts -> Postgres and exports, once the books of the sources balance."""
+        from publishing.exports import export
+        from publishing.publish import publish
+
+        if not self.record.books:
+            self._close_books()
+        with self._step("publish") as counts:
+            release = publish(
+                self.settings.warehouse,
+                self.settings.outputs,
+                self._target.dsn(),
+                schema=self.settings.database_schema,
+                run_id=self.record.run_id,
+                lock_timeout_seconds=self.settings.lock_timeout_seconds,
+                emit=self.emit,
+            )
+            self.record.mart_books = books.close_mart_books(
+                self.settings.warehouse,
+                self.record.run_id,
+                {mart: delta.rows_total for mart, delta in release.marts.items()},
+            )
+            self.record.release_id, self.record.is_new_release = str(release.release_id), release.is_new
+            for mart, delta in release.marts.items():
+                self.record.changes[mart] = {
+                    "added": delta.rows_added,
+                    "changed": delta.rows_changed,
+                    "removed": delta.rows_removed,
+                }
+                counts[mart] = delta.rows_total
+            if not all(book.is_balanced for book in self.record.mart_books):
+                raise BooksError("a published mart differs from its candidate", fix="run again; see last_run.json")
+            files = export(self.settings.warehouse, self.settings.outputs, self.settings.output_dir, self.emit)
+            if files:
+                self.record.reports["exports"] = str(self.settings.output_dir)
+
+    def report(self) -> None:
+        """The pages of the report site that the ledger alone can fill."""
+        from operations.site.render import render_site
+
+        pages = render_site(self.settings.warehouse, self.settings.site_dir)
+        if pages:
+            self.record.reports["report"] = str(self.settings.site_dir / "index.html")
+        self.record.reports["logs"] = str(self.settings.work_dir / "logs")
+
+    def _pass(self, name: str) -> None:
+        with self._step(f"gate {name}") as counts:
+            checks = gate.judge(self._judge, self.settings, name, self.record.run_id, self.emit)
+            self.ledger.add_checks(checks, datetime.now(UTC))
+            failed = [check for check in checks if not check["is_success"]]
+            counts["checks"] = len(checks)
+            counts["critical"] = sum(check["severity"] == "critical" for check in failed)
+            counts["warning"] = len(failed) - counts["critical"]
+            self.record.gates[name] = dict(counts)
+            for check in failed:
+                if check["severity"] != "critical":
+                    self.record.notes.append(f"warning of the {name} gate: {gate.explain(check)}")
+            gate.stop_if_closed(name, checks)
+
+    def _close_books(self) -> None:
+        with self._step("books"):
+            closed = books.close_books(self.settings.warehouse, self.record.run_id, list(self.settings.sources))
+            self.record.books = closed
+            if gaps := [book.gap for book in closed if not book.is_balanced]:
+                raise BooksError(
+                    f"the books do not balance, nothing is published: {'; '.join(gaps)}",
+                    where=str(self.settings.warehouse),
+                    fix="every record of a source needs one row in an outcomes_ model (README, Add a model)",
+                )
+            percent = books.failed_percent(self.settings.warehouse, self.record.run_id)
+            if percent > self.settings.failure_threshold_percent:
+                raise GateError(
+                    f"{percent:.1f}% of the records since the last release failed, nothing is published",
+                    where=f"failure_threshold_percent {self.settings.failure_threshold_percent:g}",
+                    fix="see the rejected_ models and raw.dead_letters, mend the source, or raise the threshold",
+                )
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[dict[str, int]]:
+        counts: dict[str, int] = {}
+        started_at = datetime.now(UTC)
+        self.emit(Event("started", name))
+        error_text: str | None = None
+        try:
+            yield counts
+        except BaseException as error:
+            error_text = error.one_line() if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            status = "failed" if error_text else "done"
+            self.emit(Event("failed" if error_text else "finished", name, None, error_text or "", counts))
+            self.ledger.add_step(Step(name, status, started_at, datetime.now(UTC), counts, error_text))
+
+
+class _Target:
+    """The publish target's connection string; the embedded Postgres starts in the background and stops as found."""
+
+    def __init__(self, settings: Settings, stack: ExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+        self._thread: threading.Thread | None = None
+        self._dsn: str | None = None
+        self._error: Exception | None = None
+
+    def start(self) -> None:
+        if self._settings.database_url is not None:
+            self._dsn = self._settings.database_url.get_secret_value()
+            return
+        from publishing import embedded
+
+        if not embedded.is_running(self._settings.work_dir):
+            self._stack.callback(embedded.stop, self._settings.work_dir)
+        self._thread = threading.Thread(target=self._start_embedded, name="embedded-postgres")
+        self._thread.start()
+
+    def _start_embedded(self) -> None:
+        from publishing import embedded
+
+        try:
+            self._dsn = embedded.start(self._settings.work_dir)
+        except Exception as error:  # noqa: BLE001 - raised where the target is needed
+            self._error = error
+
+    def dsn(self) -> str:
+        """Wait for the server. Raises PublishError when it does not start."""
+        if self._thread is not None:
+            self._thread.join()
+        if isinstance(self._error, PenstockError):
+            raise self._error
+        if self._error is not None or self._dsn is None:
+            raise PublishError(f"the embedded Postgres does not start: {self._error}", fix="set DATABASE_URL")
+        return self._dsn
+
+
+@contextmanager
+def source_variables(root: Path, settings: Settings) -> Iterator[Mapping[str, str]]:
+    """What ${NAME} in a source may stand for. Without API_BASE_URL the bundled sample API answers for it."""
+    known = dict(os.environ)
+    if settings.api_key is not None:
+        known["API_KEY"] = settings.api_key.get_secret_value()
+    if settings.api_base_url:
+        known[BASE_URL] = settings.api_base_url.rstrip("/")
+    needs_api = any(
+        isinstance(source, ApiSource) and f"${{{BASE_URL}}}" in source.url for source in settings.sources.values()
+    )
+    if BASE_URL in known or not needs_api:
+        yield known
+        return
+    from sample_data.api_server import serve
+
+    with serve(root / "sample_data" / "employees" / "talent.json") as url:
+        yield known | {BASE_URL: url}
+
+
+def _both(show: Emit, log: Emit, record: RunRecord) -> Emit:
+    guard = threading.Lock()
+
+    def emit(event: Event) -> None:
+        with guard:  # readers emit from their own threads
+            show(event)
+            log(event)
+            if event.name == "noticed":
+                record.notes.append(f"{event.source}: {event.message}" if event.source else event.message)
+
+    return emit

@@ -1,0 +1,174 @@
+"""The summary of a run: one dictionary for machines, the same as tables for people."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from operations.books import MartBook, SourceBook
+
+
+@dataclass
+class RunRecord:
+    """What a run has come to so far; every stage adds its part."""
+
+    run_id: str
+    command: str
+    started_at: datetime
+    as_of: date
+    finished_at: datetime | None = None
+    status: str = "running"
+    exit_code: int = 0
+    errors: list[str] = field(default_factory=list)
+    source_errors: dict[str, list[str]] = field(default_factory=dict)
+    books: list[SourceBook] = field(default_factory=list)
+    mart_books: list[MartBook] = field(default_factory=list)
+    changes: dict[str, dict[str, int]] = field(default_factory=dict)
+    gates: dict[str, dict[str, int]] = field(default_factory=dict)
+    release_id: str | None = None
+    is_new_release: bool | None = None
+    reports: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def duration_seconds(self) -> float:
+        """From the start of the run to its end."""
+        assert self.finished_at is not None
+        return (self.finished_at - self.started_at).total_seconds()
+
+
+def as_dictionary(record: RunRecord) -> dict[str, Any]:
+    """The summary as last_run.json holds it. Counts are records, durations seconds, times ISO 8601 in UTC."""
+    totals = _totals(record.books)
+    judged = totals["valid"] + totals["invalid"]
+    return {
+        "run_id": record.run_id,
+        "command": record.command,
+        "status": record.status,
+        "exit_code": record.exit_code,
+        "started_at": record.started_at.isoformat(),
+        "finished_at": record.finished_at.isoformat() if record.finished_at else None,
+        "duration_seconds": round(record.duration_seconds, 3),
+        "as_of": record.as_of.isoformat(),
+        "totals": totals,
+        "success_rate_percent": round(100 * totals["valid"] / judged, 3) if judged else None,
+        "records_per_second": round(totals["read"] / max(record.duration_seconds, 0.001), 1),
+        "is_balanced": all(book.is_balanced for book in record.books)
+        and all(book.is_balanced for book in record.mart_books),
+        "sources": [_source(record, book) for book in record.books],
+        "marts": [
+            {
+                "mart": book.mart,
+                "candidates": book.count_candidates,
+                "published": book.count_published,
+                **record.changes.get(book.mart, {}),
+                "is_balanced": book.is_balanced,
+            }
+            for book in record.mart_books
+        ],
+        "gates": record.gates,
+        "release_id": record.release_id,
+        "is_new_release": record.is_new_release,
+        "errors": record.errors + [error for errors in record.source_errors.values() for error in errors],
+        "notes": record.notes,
+        "reports": record.reports,
+    }
+
+
+def write_json(summary: Mapping[str, Any], file: Path) -> None:
+    """Write the summary to `file`, whole or not at all."""
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(summary, indent=2, default=str) + "\n", encoding="utf-8")
+    temporary.replace(file)
+
+
+def print_summary(summary: Mapping[str, Any], console: Console) -> None:
+    """Show the summary to a person."""
+    say = _Sayer(console)
+    if summary["sources"]:
+        console.print(_sources_table(summary))
+    if summary["marts"]:
+        console.print(_marts_table(summary["marts"]))
+    for note in summary["notes"]:
+        say(f"note: {note}")
+    if summary["sources"] and not summary["totals"]["read"] - summary["totals"]["skipped"]:
+        say("nothing new was read")
+    if summary["release_id"] is not None:
+        change = "published" if summary["is_new_release"] else "nothing changed in Postgres; it still shows"
+        say(f"{change} release {summary['release_id']}")
+    if summary["sources"]:
+        say("the books balance" if summary["is_balanced"] else "THE BOOKS DO NOT BALANCE")
+    for name, place in summary["reports"].items():
+        say(f"{name}: {place}")
+    say(
+        f"{summary['command']} {summary['status']} in {summary['duration_seconds']:.1f} s, "
+        f"{summary['totals']['read']:,} records read, {summary['records_per_second']:,.0f}/s, run {summary['run_id']}"
+    )
+
+
+@dataclass(frozen=True)
+class _Sayer:
+    console: Console
+
+    def __call__(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _totals(books: Sequence[SourceBook]) -> dict[str, int]:
+    return {
+        "read": sum(book.records_read for book in books),
+        "loaded": sum(book.records_loaded for book in books),
+        "dead_lettered": sum(book.records_dead_lettered for book in books),
+        "skipped": sum(book.records_skipped for book in books),
+        "valid": sum(book.count_accepted + book.count_duplicate for book in books),
+        "invalid": sum(book.records_dead_lettered + book.count_rejected for book in books),
+        "duplicates": sum(book.count_duplicate for book in books),
+        "rejected": sum(book.count_rejected for book in books),
+        "published": sum(book.count_accepted for book in books),
+    }
+
+
+def _source(record: RunRecord, book: SourceBook) -> dict[str, Any]:
+    return {
+        "source": book.source,
+        "read": book.records_read,
+        "loaded": book.records_loaded,
+        "dead_lettered": book.records_dead_lettered,
+        "skipped": book.records_skipped,
+        "duplicates": book.count_duplicate,
+        "rejected": book.count_rejected,
+        "published": book.count_accepted if record.release_id is not None else 0,
+        "is_balanced": book.is_balanced,
+        "errors": record.source_errors.get(book.source, []),
+    }
+
+
+def _sources_table(summary: Mapping[str, Any]) -> Table:
+    columns = ("read", "loaded", "dead_lettered", "skipped", "duplicates", "rejected", "published")
+    table = Table(box=None, pad_edge=False, title_justify="left")
+    table.add_column("source", no_wrap=True)
+    for column in columns:
+        table.add_column(column.replace("_", "-"), justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for source in summary["sources"]:
+        state = "failed" if source["errors"] else "balanced" if source["is_balanced"] else "NOT BALANCED"
+        table.add_row(source["source"], *(f"{source[column]:,}" for column in columns), state)
+    totals = {column: sum(source[column] for source in summary["sources"]) for column in columns}
+    table.add_row("total", *(f"{totals[column]:,}" for column in columns), "")
+    return table
+
+
+def _marts_table(marts: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("mart", no_wrap=True)
+    for column in ("candidates", "published", "added", "changed", "removed"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for mart in marts:
+        counts = (mart.get(name, 0) for name in ("candidates", "published", "added", "changed", "removed"))
+        table.add_row(mart["mart"], *(f"{count:,}" for count in counts))
+    return table
