@@ -135,7 +135,9 @@ class Settings(_Section):
     lock_timeout_seconds: Seconds = Field(
         10.0, description="How long publishing waits for a table that a reader holds."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="Of the lines on stderr.")
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
+        "critical", description="Of the structured log on stderr; the files in work_dir/logs hold it from info on."
+    )
     switches: Switches = Switches()
     sources: dict[str, Source] = Field(default_factory=dict)
     outputs: dict[str, Output] = Field(default_factory=dict)
@@ -269,7 +271,9 @@ def _note_lines(node: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], i
 def _config_error(
     error: ValidationError, file: Path, lines: Mapping[tuple[str, ...], int], from_environment: Mapping[str, str]
 ) -> ConfigError:
-    first = error.errors(include_url=False)[0]
+    found = error.errors(include_url=False)
+    # A misspelt key is also a missing one; the misspelling is what helps.
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     # A discriminated union puts its tag (csv, json, api) into the place; it is no key of the file.
     place = tuple(str(part) for part in first["loc"])
     if len(place) > 2 and place[0] == "sources" and place[2] in ("csv", "json", "api"):

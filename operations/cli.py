@@ -9,7 +9,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
 
@@ -44,22 +43,20 @@ def main() -> None:
     """Run the command line; every failure is one line on stderr and its exit code."""
     switch_off_telemetry()
     signal.signal(signal.SIGTERM, _stop)
+    code = 0
     try:
-        code = app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        app()  # ends with SystemExit, also after a mistake in the command line, which exits with 2
     except PenstockError as error:
         code = _fail(error, error.one_line(), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         code = _fail(None, "stopped by a signal", 130)
     except BrokenPipeError:
-        code = 0
+        pass
     except OSError as error:
         code = _fail(error, f"{error.strerror or error} ({error.filename or 'no file named'})", StorageError.exit_code)
     except Exception as error:  # noqa: BLE001 - a user gets a line to act on; --debug shows the traceback
         code = _fail(error, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}: --debug shows more", 1)
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(code)
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
@@ -92,44 +89,44 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check settings and reach of every source; change nothing.")
     ] = False,
-) -> int:
+) -> None:
     """Do it all: ingest, gate raw, build, gate marts, publish, report."""
     if dry_run:
         from operations.dry_run import dry_run as preview
 
-        return preview(_root(), _settings(), Console())
-    return _run("run", ("ingest", "build", "gate", "publish"), as_of, source)
+        raise typer.Exit(preview(_root(), _settings(), Console()))
+    _run("run", ("ingest", "build", "gate", "publish"), as_of, source)
 
 
 @app.command()
-def ingest(source: SourceNames = None) -> int:
+def ingest(source: SourceNames = None) -> None:
     """Sources -> raw: what is new since the last run."""
-    return _run("ingest", ("ingest",), None, source)
+    _run("ingest", ("ingest",), None, source)
 
 
 @app.command()
-def build(as_of: AsOf = None) -> int:
+def build(as_of: AsOf = None) -> None:
     """Raw -> candidate marts, with dbt."""
-    return _run("build", ("build",), as_of)
+    _run("build", ("build",), as_of)
 
 
 @app.command()
-def gate() -> int:
+def gate() -> None:
     """Judge raw and the candidate marts, and close the books of the sources."""
-    return _run("gate", ("gate",))
+    _run("gate", ("gate",))
 
 
 @app.command()
-def publish() -> int:
+def publish() -> None:
     """Candidate marts -> Postgres in one transaction, and the exports; the gate judges first."""
-    return _run("publish", ("gate", "publish"))
+    _run("publish", ("gate", "publish"))
 
 
 @app.command()
 def status(
     last: Annotated[int, typer.Option(min=1, max=1000, help="How many runs.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> int:
+) -> None:
     """The last runs, newest first."""
     from operations.ledger import read_runs
     from operations.status import print_runs
@@ -139,40 +136,37 @@ def status(
         print(json.dumps(runs, indent=2, default=str))  # noqa: T201 - for machines
     else:
         print_runs(runs, Console())
-    return 0
 
 
 @app.command()
-def docs() -> int:
+def docs() -> None:
     """The report site: runs, quality, dbt docs."""
     from operations.docs import make_site
 
     for page in make_site(_root(), _settings()):
         Console().print(str(page), markup=False, highlight=False, soft_wrap=True)
-    return 0
 
 
 @app.command()
-def serve(port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8080) -> int:
+def serve(port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8080) -> None:
     """Show the report site on 127.0.0.1 until Ctrl-C."""
     from operations.docs import serve_site
 
     serve_site(_settings().site_dir, port, Console())
-    return 0
 
 
 @app.command()
 def dsn(
     stop: Annotated[bool, typer.Option("--stop", help="Stop the embedded Postgres instead.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="With --stop: remove its data too.")] = False,
-) -> int:
+) -> None:
     """The connection string of the publish target, for psql and BI tools; starts the embedded Postgres if need be."""
     settings = _settings()
     if settings.database_url is not None:
         if stop:
             raise ConfigError("DATABASE_URL is set, so there is no embedded Postgres to stop", fix="unset it first")
         print(settings.database_url.get_secret_value())  # noqa: T201 - asked for
-        return 0
+        return
     from publishing import embedded
 
     if stop:
@@ -181,14 +175,12 @@ def dsn(
             embedded.delete(settings.work_dir)
     else:
         print(embedded.start(settings.work_dir))  # noqa: T201 - asked for
-    return 0
 
 
 @app.command()
-def schema() -> int:
+def schema() -> None:
     """The JSON Schema of penstock.yml, for editors."""
     print(json.dumps(Settings.model_json_schema(), indent=2))  # noqa: T201 - for a file
-    return 0
 
 
 def _root() -> Path:
@@ -199,7 +191,7 @@ def _settings() -> Settings:
     return load_settings(_root())
 
 
-def _run(command: str, stages: tuple[str, ...], as_of: datetime | None = None, source: list[str] | None = None) -> int:
+def _run(command: str, stages: tuple[str, ...], as_of: datetime | None = None, source: list[str] | None = None) -> None:
     from operations.run import Request
     from operations.run import run as run_stages
 
@@ -216,7 +208,7 @@ def _run(command: str, stages: tuple[str, ...], as_of: datetime | None = None, s
     if summary["exit_code"]:
         for error in summary["errors"]:
             print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one way out for an error
-    return int(summary["exit_code"])
+    raise typer.Exit(int(summary["exit_code"]))
 
 
 if __name__ == "__main__":

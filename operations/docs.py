@@ -17,7 +17,7 @@ from operations.workers import Worker
 
 def make_site(root: Path, settings: Settings) -> list[Path]:
     """Write the site anew; its pages. Raises BuildError when dbt cannot document the models."""
-    from operations.site.render import render_site
+    from operations.site.pages import render_site
 
     with (
         run_lock(settings.work_dir, "docs"),

@@ -1,7 +1,7 @@
-"""The gate stage in its worker: asks the suites, tells the ledger's rows back, and stops the run on a critical no."""
+"""The gate stage: the suites are judged in a worker; a critical no stops the run."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,27 @@ from foundation.settings import Settings
 from operations.workers import Worker
 
 
-def judge(worker: Worker, settings: Settings, gate: str, run_id: str, emit: Emit) -> list[dict[str, Any]]:
-    """The checks of a gate, as ledger rows; the caller enters them and then asks `stop_if_closed`."""
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate said: its checks as rows of the ledger, and a line for each that failed."""
+
+    gate: str
+    checks: list[dict[str, Any]]
+    critical: list[str]
+    warnings: list[str]
+
+    def stop_if_closed(self) -> None:
+        """Raises GateError that says what failed."""
+        if self.critical:
+            raise GateError(
+                f"the {self.gate} gate is closed, nothing is published: {len(self.critical)} critical of "
+                f"{len(self.checks)} checks failed: {' | '.join(self.critical)}",
+                fix="mend the data or the suite, then run again; what was published before still stands",
+            )
+
+
+def judge(worker: Worker, settings: Settings, gate: str, run_id: str, emit: Emit) -> Verdict:
+    """Have a gate judged. The caller enters the checks in the ledger and then stops if it is closed."""
     answer = worker.ask(
         {
             "gate": gate,
@@ -22,20 +41,7 @@ def judge(worker: Worker, settings: Settings, gate: str, run_id: str, emit: Emit
         },
         emit,
     )
-    return list(answer["checks"])
-
-
-def stop_if_closed(gate: str, checks: Sequence[Mapping[str, Any]]) -> None:
-    """Raises GateError with a line for each critical expectation that failed."""
-    from expectations.gates import Check, explain_checks
-
-    failed = [check for check in checks if not check["is_success"] and check["severity"] == "critical"]
-    if failed:
-        raise GateError(
-            f"the {gate} gate is closed, nothing is published: {len(failed)} critical of {len(checks)} checks failed",
-            where=" | ".join(explain_checks([Check(**check) for check in failed])),
-            fix="mend the data or the suite, then run again; what was published before still stands",
-        )
+    return Verdict(gate, answer["checks"], answer["critical"], answer["warnings"])
 
 
 def warm_up() -> None:
@@ -46,8 +52,8 @@ def warm_up() -> None:
 
 
 def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
-    """Run one gate in this process, which is the worker's."""
-    from expectations.gates import run_gate
+    """Judge one gate in this process, which is the worker's."""
+    from expectations.gates import explain, ledger_rows, run_gate
 
     result = run_gate(
         job["gate"],
@@ -56,4 +62,9 @@ def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         failure_threshold_percent=job["failure_threshold_percent"],
         emit=emit,
     )
-    return {"is_open": result.is_open, "checks": [asdict(check) for check in result.checks]}
+    lines = list(zip(result.failures, explain(result), strict=True))
+    return {
+        "checks": ledger_rows(result),
+        "critical": [line for check, line in lines if check.is_critical],
+        "warnings": [line for check, line in lines if not check.is_critical],
+    }

@@ -37,7 +37,7 @@ _TABLES = """
     create table if not exists ops.gate_results (
         run_id varchar not null, gate varchar not null, suite varchar not null, expectation varchar not null,
         column_name varchar, severity varchar not null, is_success boolean not null, observed_value varchar,
-        count_elements bigint, count_unexpected bigint, samples varchar, notes varchar,
+        allowed varchar, count_elements bigint, count_unexpected bigint, samples varchar, notes varchar,
         checked_at timestamptz not null
     );
 """
@@ -125,10 +125,11 @@ class Ledger:
                 check["gate"],
                 check["suite"],
                 check["expectation"],
-                check["column"],
+                check["column_name"],
                 check["severity"],
                 check["is_success"],
-                None if check["observed_value"] is None else str(check["observed_value"]),
+                check["observed_value"],
+                check["allowed"],
                 check["count_elements"],
                 check["count_unexpected"],
                 json.dumps(check["samples"], default=str),

@@ -4,6 +4,7 @@ import os
 import threading
 import traceback
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -154,9 +155,8 @@ class _Stages:
                 only=self.request.sources,
             )
             self.record.source_errors = {name: found.errors for name, found in result.sources.items() if found.errors}
-            for found in result.sources.values():
-                for name, count in found.counts.items():
-                    counts[name] = counts.get(name, 0) + count
+            self.record.counts = {name: dict(found.counts) for name, found in result.sources.items()}
+            counts.update(sum((found.counts for found in result.sources.values()), Counter()))
         if "gate" in self.request.stages:
             self._pass("raw")
 
@@ -210,7 +210,7 @@ class _Stages:
 
     def report(self) -> None:
         """The pages of the report site that the ledger alone can fill."""
-        from operations.site.render import render_site
+        from operations.site.pages import render_site
 
         pages = render_site(self.settings.warehouse, self.settings.site_dir)
         if pages:
@@ -219,17 +219,14 @@ class _Stages:
 
     def _pass(self, name: str) -> None:
         with self._step(f"gate {name}") as counts:
-            checks = gate.judge(self._judge, self.settings, name, self.record.run_id, self.emit)
-            self.ledger.add_checks(checks, datetime.now(UTC))
-            failed = [check for check in checks if not check["is_success"]]
-            counts["checks"] = len(checks)
-            counts["critical"] = sum(check["severity"] == "critical" for check in failed)
-            counts["warning"] = len(failed) - counts["critical"]
+            verdict = gate.judge(self._judge, self.settings, name, self.record.run_id, self.emit)
+            self.ledger.add_checks(verdict.checks, datetime.now(UTC))
+            counts["checks"] = len(verdict.checks)
+            counts["critical"] = len(verdict.critical)
+            counts["warning"] = len(verdict.warnings)
             self.record.gates[name] = dict(counts)
-            for check in failed:
-                if check["severity"] != "critical":
-                    self.record.notes.append(f"warning of the {name} gate: {gate.explain(check)}")
-            gate.stop_if_closed(name, checks)
+            self.record.notes += [f"warning: {line}" for line in verdict.warnings]
+            verdict.stop_if_closed()
 
     def _close_books(self) -> None:
         with self._step("books"):

@@ -26,6 +26,7 @@ class RunRecord:
     exit_code: int = 0
     errors: list[str] = field(default_factory=list)
     source_errors: dict[str, list[str]] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
     books: list[SourceBook] = field(default_factory=list)
     mart_books: list[MartBook] = field(default_factory=list)
     changes: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -44,7 +45,9 @@ class RunRecord:
 
 def as_dictionary(record: RunRecord) -> dict[str, Any]:
     """The summary as last_run.json holds it. Counts are records, durations seconds, times ISO 8601 in UTC."""
-    totals = _totals(record.books)
+    # A run that ended before its books were closed tells what it read.
+    books = record.books or [_unjudged(source, counts) for source, counts in sorted(record.counts.items())]
+    totals = _totals(books)
     judged = totals["valid"] + totals["invalid"]
     return {
         "run_id": record.run_id,
@@ -58,9 +61,8 @@ def as_dictionary(record: RunRecord) -> dict[str, Any]:
         "totals": totals,
         "success_rate_percent": round(100 * totals["valid"] / judged, 3) if judged else None,
         "records_per_second": round(totals["read"] / max(record.duration_seconds, 0.001), 1),
-        "is_balanced": all(book.is_balanced for book in record.books)
-        and all(book.is_balanced for book in record.mart_books),
-        "sources": [_source(record, book) for book in record.books],
+        "is_balanced": _is_balanced(record),
+        "sources": [_source(record, book) for book in books],
         "marts": [
             {
                 "mart": book.mart,
@@ -101,7 +103,7 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
     if summary["release_id"] is not None:
         change = "published" if summary["is_new_release"] else "nothing changed in Postgres; it still shows"
         say(f"{change} release {summary['release_id']}")
-    if summary["sources"]:
+    if summary["is_balanced"] is not None:
         say("the books balance" if summary["is_balanced"] else "THE BOOKS DO NOT BALANCE")
     for name, place in summary["reports"].items():
         say(f"{name}: {place}")
@@ -117,6 +119,18 @@ class _Sayer:
 
     def __call__(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _is_balanced(record: RunRecord) -> bool | None:
+    """Whether every book that was closed balances; None when none was."""
+    books: list[SourceBook | MartBook] = [*record.books, *record.mart_books]
+    return all(book.is_balanced for book in books) if record.books else None
+
+
+def _unjudged(source: str, counts: Mapping[str, int]) -> SourceBook:
+    return SourceBook(
+        source, counts.get("read", 0), counts.get("loaded", 0), counts.get("dead_lettered", 0), counts.get("skipped", 0)
+    )
 
 
 def _totals(books: Sequence[SourceBook]) -> dict[str, int]:
@@ -143,7 +157,7 @@ def _source(record: RunRecord, book: SourceBook) -> dict[str, Any]:
         "duplicates": book.count_duplicate,
         "rejected": book.count_rejected,
         "published": book.count_accepted if record.release_id is not None else 0,
-        "is_balanced": book.is_balanced,
+        "is_balanced": book.is_balanced if record.books else None,
         "errors": record.source_errors.get(book.source, []),
     }
 
@@ -156,7 +170,8 @@ def _sources_table(summary: Mapping[str, Any]) -> Table:
         table.add_column(column.replace("_", "-"), justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for source in summary["sources"]:
-        state = "failed" if source["errors"] else "balanced" if source["is_balanced"] else "NOT BALANCED"
+        state = {True: "balanced", False: "NOT BALANCED", None: ""}[source["is_balanced"]]
+        state = "failed" if source["errors"] else state
         table.add_row(source["source"], *(f"{source[column]:,}" for column in columns), state)
     totals = {column: sum(source[column] for source in summary["sources"]) for column in columns}
     table.add_row("total", *(f"{totals[column]:,}" for column in columns), "")

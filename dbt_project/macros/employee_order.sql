@@ -1,0 +1,23 @@
+{#-
+    The newest version of a record first: by its own time of update where it has one, then by load, then by source.
+    What follows only makes the order complete, so that every build decides alike.
+-#}
+{% macro newest_version_first(record) -%}
+    {{ record }}.updated_at desc nulls last,
+    {{ record }}.loaded_at desc,
+    {{ record }}.source_priority asc,
+    {{ record }}.location desc,
+    {{ record }}.line desc,
+    {{ record }}.content_hash desc
+{%- endmacro %}
+
+
+{#- The record that claimed an e-mail address first: by load, then by source; the rest makes the order complete. -#}
+{% macro first_claim_first(record) -%}
+    {{ record }}.loaded_at asc,
+    {{ record }}.source_priority asc,
+    {{ record }}.location asc,
+    {{ record }}.line asc,
+    {{ record }}.id asc,
+    {{ record }}.content_hash asc
+{%- endmacro %}

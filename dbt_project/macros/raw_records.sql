@@ -1,0 +1,103 @@
+{#-
+    A raw table, or an empty one with the columns that its YAML declares as long as ingestion has not made it.
+    dbt never makes it: a `raw` schema that dlt did not make lets dlt believe that what its state says was loaded is
+    there, and it would skip those files.
+-#}
+{% macro raw_table(relation) -%}
+    {%- if execute and not relation.is_cte and load_relation(relation) is none -%}
+        (
+            select
+            {%- for column in declared_columns(relation) %}
+                cast(null as {{ column.data_type }}) as {{ column.name }}
+                {%- if not loop.last %},{% endif %}
+            {%- endfor %}
+            limit 0
+        )
+    {%- else -%}
+        {{ relation }}
+    {%- endif -%}
+{%- endmacro %}
+
+
+{% macro declared_columns(relation) %}
+    {% set sources = graph.sources.values()
+        | selectattr("schema", "equalto", relation.schema)
+        | selectattr("identifier", "equalto", relation.identifier)
+        | list %}
+    {{ return(sources[0].columns.values() | list) }}
+{% endmacro %}
+
+
+{#-
+    The records of a raw table that count: those of complete loads and, where a crash or a second copy of a file
+    repeated a record (same content hash and line), only the latest. Every staging model of records starts here.
+
+    It is read often and the table is long, so it avoids a window or a grouping of the whole table: contents that one
+    complete load brought, in the number that this load counted, hold no repeats. Only the others are looked through
+    by line. The key test of the staging model proves that this holds.
+-#}
+{% macro complete_records(relation) -%}
+    {%- set records = raw_table(relation) -%}
+    with complete_loads as (
+        select
+            loads.load_id,
+            loads.content_hash,
+            loads.count_loaded
+        from {{ ref("stg_ingestion__loads") }} as loads
+        where loads.is_complete
+    ),
+
+    undoubted_contents as (
+        select
+            complete_loads.content_hash,
+            max(complete_loads.count_loaded) as count_loaded
+        from complete_loads
+        group by complete_loads.content_hash
+        having count(*) = 1
+    ),
+
+    counted_contents as (
+        select
+            records._content_hash,
+            count(*) as count_records
+        from {{ records }} as records
+        where records._load_id in (select complete_loads.load_id from complete_loads)
+        group by records._content_hash
+    ),
+
+    doubtful_contents as (
+        select counted_contents._content_hash
+        from counted_contents
+        left join undoubted_contents
+            on
+                counted_contents._content_hash = undoubted_contents.content_hash
+                and counted_contents.count_records = undoubted_contents.count_loaded
+        where undoubted_contents.content_hash is null
+    ),
+
+    numbered_records as (
+        select
+            records.*,
+            row_number() over (
+                partition by records._content_hash, records._line
+                order by records._loaded_at desc, records._load_id desc, records._location asc
+            ) as repeat_number
+        from {{ records }} as records
+        where
+            records._load_id in (select complete_loads.load_id from complete_loads)
+            and records._content_hash in (select doubtful_contents._content_hash from doubtful_contents)
+    )
+
+    select
+        records.*,
+        1 as repeat_number
+    from {{ records }} as records
+    left join doubtful_contents on records._content_hash = doubtful_contents._content_hash
+    where
+        records._load_id in (select complete_loads.load_id from complete_loads)
+        and doubtful_contents._content_hash is null
+    union all
+    select numbered_records.*
+    from numbered_records
+    where numbered_records.repeat_number = 1
+{%- endmacro %}

@@ -1,0 +1,131 @@
+"""What earlier runs saw: the bounds of a suite that are not the same for ever come from here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import duckdb
+
+from foundation.warehouse import quote_literal
+
+
+@dataclass(frozen=True)
+class History:
+    """The ledger as far as a suite needs it. Empty before the first release."""
+
+    judged_at: datetime
+    failure_threshold_percent: float = 10.0
+    released_at: datetime | None = None  # end of the last run that published; a run that a gate stopped leaves no mark
+    published_counts: Mapping[str, int] = field(default_factory=dict)  # mart -> rows in the last release that had it
+    booked_counts: Mapping[str, int] = field(
+        default_factory=dict
+    )  # raw table -> records that its complete loads booked
+    observed: Mapping[tuple[str, str, str], str] = field(default_factory=dict)  # when the last release was judged
+
+    def last(self, suite: str, expectation: str, column: str = "") -> float | None:
+        """The number that this check saw when the last release was judged, or None.
+
+        `expectation` and `column` are those of the ledger; the column of a measure is its name.
+        """
+        try:
+            return float(self.observed[suite, expectation, column])
+        except (KeyError, ValueError):
+            return None
+
+    def unreleased(self, suite: str, column: str) -> str:
+        """An SQL condition: by `column`, a timestamp of loading, a row came after those that the last release has.
+
+        Such rows are judged again and again until a release has them. Which it has is told by the newest time that the
+        suite's ExpectColumnMaxToBeBetween saw: rows that came between its judgement and its end were not in it.
+        """
+        if self.released_at is None:
+            return "true"
+        newest = _as_time(self.observed.get((suite, "expect_column_max_to_be_between", column), ""))
+        released_at = min(newest or self.released_at, self.released_at)
+        literal = quote_literal(released_at.astimezone(UTC).isoformat())
+        return f"({column} > cast({literal} as timestamptz) or {column} is null)"
+
+
+def read_history(
+    connection: duckdb.DuckDBPyConnection, *, judged_at: datetime, failure_threshold_percent: float
+) -> History:
+    """The history that the warehouse holds; a ledger or a raw table that is not there yet reads as empty."""
+    tables = {
+        f"{schema}.{table}"
+        for schema, table in connection.execute(
+            "select table_schema, table_name from information_schema.tables where table_catalog = current_database()"
+        ).fetchall()
+    }
+    released_at = _released_at(connection) if "ops.runs" in tables else None
+    return History(
+        judged_at=judged_at,
+        failure_threshold_percent=failure_threshold_percent,
+        released_at=released_at,
+        published_counts=_published(connection) if {"ops.runs", "ops.mart_books"} <= tables else {},
+        booked_counts=_booked(connection) if {"raw.loads", "raw._dlt_loads"} <= tables else {},
+        observed=_observed(connection, released_at) if released_at and "ops.gate_results" in tables else {},
+    )
+
+
+def _released_at(connection: duckdb.DuckDBPyConnection) -> datetime | None:
+    # The end of the run, because its own rows carry the time at which it started.
+    row = connection.execute(
+        "select max(coalesce(finished_at, started_at)) from ops.runs where release_id is not null"
+    ).fetchone()
+    released_at = row[0] if row else None
+    assert released_at is None or isinstance(released_at, datetime)
+    return released_at
+
+
+def _published(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    rows = connection.execute(
+        """
+        select books.mart, arg_max(books.count_published, coalesce(runs.finished_at, runs.started_at))
+        from ops.mart_books as books
+        inner join ops.runs as runs on books.run_id = runs.run_id
+        where runs.release_id is not null and books.count_published is not null
+        group by books.mart
+        """
+    ).fetchall()
+    return dict(rows)
+
+
+def _booked(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    # A crash can write a load twice, and a load that never completed does not count.
+    rows = connection.execute(
+        """
+        select source, sum(records_loaded)::bigint
+        from (
+            select distinct on (loads.load_id) loads.source, loads.records_loaded
+            from raw.loads as loads
+            where exists (
+                select 1 from raw._dlt_loads as done
+                where done.load_id = loads._dlt_load_id and done.status = 0
+            )
+        )
+        group by source
+        """
+    ).fetchall()
+    return {source: records for source, records in rows if records}
+
+
+def _observed(connection: duckdb.DuckDBPyConnection, released_at: datetime) -> dict[tuple[str, str, str], str]:
+    # By time and not by run, because a gate and a publication can be commands of their own.
+    rows = connection.execute(
+        """
+        select suite, expectation, coalesce(column_name, ''), arg_max(observed_value, checked_at)
+        from ops.gate_results
+        where checked_at <= ? and observed_value is not null
+        group by all
+        """,
+        [released_at],
+    ).fetchall()
+    return {(suite, expectation, column): value for suite, expectation, column, value in rows}
+
+
+def _as_time(text: str) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -1,0 +1,111 @@
+"""The report site from what the warehouse holds: the ledger, the rejected records, the dead letters."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from foundation.warehouse import open_warehouse, quote_identifier, quote_literal
+from operations.site.index import render_index
+from operations.site.quality import render_quality_page
+
+_RUNS_READ = 50
+
+
+def render_site(warehouse: Path, site_dir: Path, *, generated_at: datetime | None = None) -> list[Path]:
+    """Write `index.html` and `quality.html` into `site_dir`, and return them. Whatever is not there yet shows as empty.
+
+    Raises LockedError when another process has the warehouse open, StorageError when it or the site is out of reach.
+    """
+    generated_at = generated_at or datetime.now(UTC)
+    facts = _no_facts()
+    if warehouse.exists():
+        with open_warehouse(warehouse, read_only=True) as connection:
+            facts = _read_facts(connection)
+    checks = facts["checks"]
+    return [
+        render_index(out=site_dir / "index.html", generated_at=generated_at, **facts),
+        render_quality_page(checks, site_dir / "quality.html", generated_at=generated_at),
+    ]
+
+
+def _no_facts() -> dict[str, list[dict[str, Any]]]:
+    names = ("runs", "books", "mart_books", "checks", "freshness", "dead_letter_counts", "rejected_counts")
+    return {name: [] for name in names}
+
+
+def _read_facts(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, Any]]]:
+    tables = {
+        f"{schema}.{table}"
+        for schema, table in connection.execute(
+            "select table_schema, table_name from information_schema.tables where table_catalog = current_database()"
+        ).fetchall()
+    }
+    facts = _no_facts()
+    if "ops.runs" in tables:
+        newest = f"(select * from ops.runs order by started_at desc limit {_RUNS_READ})"
+        facts["runs"] = _rows(connection, f"from {newest}")
+        for name in ("books", "mart_books"):
+            if f"ops.{name}" in tables:
+                facts[name] = _rows(connection, f"from ops.{name} where run_id in (select run_id from {newest})")
+    if "ops.gate_results" in tables:
+        facts["checks"] = _rows(
+            connection,
+            """
+            from ops.gate_results
+            qualify run_id = arg_max(run_id, checked_at) over (partition by gate)
+            order by rowid
+            """,
+        )
+    if "raw.loads" in tables:
+        facts["freshness"] = _rows(
+            connection,
+            "select source, max(loaded_at) as loaded_at from raw.loads where records_loaded > 0 group by source",
+        )
+    if "raw.dead_letters" in tables:
+        facts["dead_letter_counts"] = _dead_letters(connection, facts["runs"])
+    for model in _rejected_models(connection):
+        facts["rejected_counts"] += _rejected(connection, model)
+    return facts
+
+
+def _rejected_models(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    rows = connection.execute(
+        """
+        select table_name from information_schema.columns
+        where table_catalog = current_database() and table_schema = 'marts'
+            and starts_with(table_name, 'rejected_') and column_name = 'failed_rules'
+        order by table_name
+        """
+    ).fetchall()
+    return [model for (model,) in rows]
+
+
+def _dead_letters(connection: duckdb.DuckDBPyConnection, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    last_run = quote_literal(str(runs[0]["run_id"])) if runs else "null"
+    return _rows(
+        connection,
+        f"""
+        select source, reason, count(*) as records, max(occurred_at) as last_at,
+            count(*) filter (where run_id = {last_run}) as records_last_run
+        from raw.dead_letters group by source, reason order by records desc limit 100
+        """,
+    )
+
+
+def _rejected(connection: duckdb.DuckDBPyConnection, model: str) -> list[dict[str, Any]]:
+    return _rows(
+        connection,
+        f"""
+        select {quote_literal(model)} as model, rule, count(*) as records
+        from (select unnest(failed_rules) as rule from marts.{quote_identifier(model)})
+        group by rule order by records desc limit 100
+        """,
+    )
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
+    cursor = connection.execute(sql)
+    names = [column[0] for column in cursor.description or []]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

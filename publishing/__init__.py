@@ -1,0 +1,1 @@
+"""The candidate marts of the warehouse become Postgres tables, all in one transaction, and files."""

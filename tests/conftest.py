@@ -1,0 +1,121 @@
+"""A project of its own for every test that runs the command: a copy of this tree and a database of a real Postgres."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from publishing import embedded
+
+ROOT = Path(__file__).parent.parent
+MADE_HERE = {".git", ".venv", ".penstock", "exports", "site", "target", "logs", "tests", ".hypothesis"}
+
+
+def copy_tree(root: Path) -> Path:
+    """A copy of this project as a fresh clone has it."""
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        made = MADE_HERE if Path(folder) == ROOT else set()
+        return {name for name in names if name in made or name == "__pycache__" or name.endswith("_cache")}
+
+    return Path(shutil.copytree(ROOT, root, ignore=left_out))
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project in a folder with a space in its name, and the database that it publishes to."""
+
+    root: Path
+    dsn: str
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """`penstock` with these arguments, as its own process."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "operations.cli", *arguments],
+            cwd=self.root,
+            env=_environment(self.dsn, environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """`penstock` with these arguments, to its end."""
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The machine-readable summary of the last run."""
+        return dict(json.loads((self.root / ".penstock" / "last_run.json").read_text()))
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """The rows of a query on the publish target."""
+        with psycopg.connect(self.dsn) as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+    def published(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every row of every published mart, without the times at which it was written."""
+        return {
+            mart: self.query(
+                f"select to_jsonb({mart}) - 'created_at' - 'updated_at' - 'processed_at' from {mart} order by 1"
+            )
+            for mart in ("employees", "department_headcounts")
+        }
+
+
+def _environment(dsn: str, changes: Mapping[str, str]) -> dict[str, str]:
+    names = ("DATABASE_URL", "API_BASE_URL", "API_KEY", "BATCH_SIZE", "CONCURRENCY", "WORK_DIR")
+    inherited = {key: value for key, value in os.environ.items() if key not in names}
+    return inherited | {"DATABASE_URL": dsn} | changes
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Postgres for the whole session; its connection string."""
+    folder = tmp_path_factory.mktemp("postgres")
+    yield embedded.start(folder)
+    embedded.stop(folder)
+
+
+def create_database(dsn: str, template: str | None = None) -> str:
+    """A new database, empty or a copy of another one; its connection string."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        source = sql.SQL(" template {}").format(sql.Identifier(template)) if template else sql.SQL("")
+        connection.execute(sql.SQL("create database {}{}").format(sql.Identifier(name), source))
+    return psycopg.conninfo.make_conninfo(dsn, dbname=name)
+
+
+@pytest.fixture
+def fresh_project(tmp_path: Path, postgres: str) -> Project:
+    """A project that never ran."""
+    return Project(copy_tree(tmp_path / "pen stock"), create_database(postgres))
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory: pytest.TempPathFactory, postgres: str) -> Project:
+    """A project that ran once over the sample data; for looking only."""
+    project = Project(copy_tree(tmp_path_factory.mktemp("first") / "pen stock"), create_database(postgres))
+    done = project.run("run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project
+
+
+@pytest.fixture
+def project(tmp_path: Path, postgres: str, first_run: Project) -> Project:
+    """A project of its own that ran once over the sample data."""
+    root = tmp_path / "pen stock"
+    shutil.copytree(first_run.root, root)
+    return Project(root, create_database(postgres, psycopg.conninfo.conninfo_to_dict(first_run.dsn)["dbname"]))

@@ -1,0 +1,163 @@
+"""JSON files into parcels: a record keeps its text, and what is no JSON object goes to the dead letters."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from foundation.settings import JsonSource
+from ingestion.parcels import Batch, Parcel
+from ingestion.readers.framing import KnownPrefix
+from ingestion.readers.json_files import read_json_file
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Batch:
+    folder = tmp_path / "parcels"
+    folder.mkdir()
+    return Batch("run-1", datetime(2026, 1, 2, tzinfo=UTC), folder)
+
+
+def read(
+    data: bytes, batch: Batch, known: KnownPrefix | None = None, form: Literal["auto", "array", "lines"] = "auto"
+) -> list[Parcel]:
+    path = batch.folder.parent / "input.json"
+    path.write_bytes(data)
+    source = JsonSource(type="json", path="input.json", format=form)
+    return list(read_json_file(path, "input.json", "hr__employees", source, known, batch))
+
+
+def rows_of(parcels: list[Parcel]) -> list[tuple[int, str]]:
+    return [
+        row
+        for parcel in parcels
+        if parcel.rows
+        for row in duckdb.sql(f"select _line, record from '{parcel.rows}' order by _line").fetchall()
+    ]
+
+
+def letters_of(parcels: list[Parcel]) -> list[tuple[Any, ...]]:
+    return [
+        row
+        for parcel in parcels
+        if parcel.dead_letters
+        for row in duckdb.sql(f"select line, reason, record from '{parcel.dead_letters}' order by line").fetchall()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "rows", "letters"),
+    [
+        pytest.param(b'{"a":1}\n{"a":2}', [(1, '{"a":1}'), (2, '{"a":2}')], [], id="lines"),
+        pytest.param(b'{"a":1}\r\n{"a":2}\r\n', [(1, '{"a":1}'), (2, '{"a":2}')], [], id="windows line ends"),
+        pytest.param(b'\xef\xbb\xbf{"a":1}\n', [(1, '{"a":1}')], [], id="byte order mark"),
+        pytest.param(
+            b'{"a":1.50,"b":12345678901234567890123}\n',
+            [(1, '{"a":1.50,"b":12345678901234567890123}')],
+            [],
+            id="numbers keep their digits",
+        ),
+        pytest.param(b'{"a":1}\n{"a":\n', [(1, '{"a":1}')], [(2, "invalid_json", '{"a":')], id="a cut line"),
+        pytest.param(
+            b'{"a":1}\n[2]\n"x"\n',
+            [(1, '{"a":1}')],
+            [(2, "not_an_object", "[2]"), (3, "not_an_object", '"x"')],
+            id="lines that are no object",
+        ),
+        pytest.param(b'{"a":NaN}\n{"a":"NaN"}\n', [(2, '{"a":"NaN"}')], [(1, "invalid_json", '{"a":NaN}')], id="NaN"),
+        pytest.param(
+            b'{"a":[1,]}\n{"a":",]"}\n', [(2, '{"a":",]"}')], [(1, "invalid_json", '{"a":[1,]}')], id="a trailing comma"
+        ),
+        pytest.param(
+            b'{"a":"\xe9"}\n{"a":1}\n', [(2, '{"a":1}')], [(1, "not_utf8", '{"a":"\\xe9"}')], id="a Latin-1 byte"
+        ),
+        pytest.param(b'[{"a":1},\n {"b":[1,\n2]}]', [(1, '{"a":1}'), (2, '{"b":[1,\n2]}')], [], id="array"),
+        pytest.param(
+            b'[{"a":1}, 5, null]',
+            [(1, '{"a":1}')],
+            [(2, "not_an_object", "5"), (3, "not_an_object", "null")],
+            id="items that are no object",
+        ),
+        pytest.param(
+            b'[{"a":1}, {"b" 2}, {"c":3}]',
+            [(1, '{"a":1}')],
+            [(1, "broken_document", '{"b" 2}, {"c":3}]')],
+            id="an array that breaks",
+        ),
+        pytest.param(b'[{"a":1}, {"b":', [(1, '{"a":1}')], [(1, "broken_document", '{"b":')], id="an array cut short"),
+        pytest.param(
+            b'[{"a":"\xe9"}, {"b":2}]', [(2, '{"b":2}')], [(1, "not_utf8", '{"a":"\\xe9"}')], id="an item in Latin-1"
+        ),
+        pytest.param(b'{\n "a": 1\n}\n', [(1, '{\n "a": 1\n}')], [], id="one object over many lines"),
+        pytest.param(b"<html></html>\n", [], [(1, "invalid_json", "<html></html>")], id="a web page"),
+        pytest.param(b"[]", [], [], id="an empty array"),
+        pytest.param(b"", [], [], id="an empty file"),
+    ],
+)
+def test_every_record_ends_in_one_place(
+    data: bytes, rows: list[tuple[int, str]], letters: list[tuple[Any, ...]], batch: Batch
+) -> None:
+    parcels = read(data, batch)
+    assert rows_of(parcels) == rows
+    assert letters_of(parcels) == letters
+
+
+def test_deep_nesting_is_a_dead_letter_or_a_row_but_no_crash(batch: Batch) -> None:
+    parcels = read(b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}\n" + b'{"b":1}\n', batch)
+    assert sum(parcel.load.records_read for parcel in parcels) == 2
+    assert rows_of(parcels)[-1] == (2, '{"b":1}')
+
+
+def test_blank_lines_are_skipped_and_counted(batch: Batch) -> None:
+    (parcel,) = read(b'{"a":1}\n\n{"a":2}\n', batch)
+    assert (parcel.load.records_read, parcel.load.records_loaded, parcel.load.records_skipped) == (3, 2, 1)
+
+
+def test_grown_lines_give_the_new_ones_only(batch: Batch) -> None:
+    (first,) = read(b'{"a":1}\n', batch)
+    known = KnownPrefix(first.load.position_bytes, first.load.lines, first.load.content_hash)
+    assert rows_of(read(b'{"a":1}\n{"a":2}\n', batch, known)) == [(2, '{"a":2}')]
+
+
+def test_an_array_that_is_what_it_was_gives_nothing(batch: Batch) -> None:
+    (first,) = read(b'[{"a":1}]', batch)
+    known = KnownPrefix(first.load.position_bytes, first.load.lines, first.load.content_hash)
+    assert read(b'[{"a":1}]', batch, known) == []
+    assert rows_of(read(b'[{"a":1},{"a":2}]', batch, known)) == [(1, '{"a":1}'), (2, '{"a":2}')]
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["NaN", ",]", '"', "\\", "\n"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(_VALUES, max_size=6), st.sampled_from([True, False]), st.sampled_from(["array", "lines"]))
+def test_whatever_json_is_written_comes_back(
+    batch: Batch, values: list[Any], is_ascii: bool, form: Literal["array", "lines"]
+) -> None:
+    texts = [json.dumps(value, ensure_ascii=is_ascii) for value in values]
+    body = "[" + ", ".join(texts) + "]" if form == "array" else "\n".join(texts)
+    parcels = read(body.encode(errors="surrogatepass"), batch, form=form)
+    objects = [text for text, value in zip(texts, values, strict=True) if isinstance(value, dict)]
+    if not any("\ud800" <= letter <= "\udfff" for letter in body):
+        assert [json.loads(record) for _, record in rows_of(parcels)] == [json.loads(text) for text in objects]
+        assert sum(parcel.load.records_read for parcel in parcels) == len(values)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from([b'{"a":1}', b"{", b"}", b"[", b"]", b",", b'"', b"\n", b"\xff", b"\0", b"NaN", b"1"])))
+def test_whatever_the_bytes_are_each_line_is_accounted_for(batch: Batch, pieces: list[bytes]) -> None:
+    body = b"".join(pieces)
+    parcels = read(body, batch, form="lines")
+    lines = body.split(b"\n")
+    lines = lines[:-1] if lines[-1] == b"" else lines
+    assert sum(parcel.load.records_read for parcel in parcels) == len(lines)
+    assert len(rows_of(parcels)) + len(letters_of(parcels)) == sum(line != b"" for line in lines)

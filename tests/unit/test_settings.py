@@ -1,0 +1,80 @@
+"""Settings: the environment over penstock.yml over defaults; a mistake names the key, the value and what is allowed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from foundation.errors import ConfigError
+from foundation.settings import Settings, expand, load_settings
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    (tmp_path / "penstock.yml").write_text(text)
+    return tmp_path
+
+
+def test_the_environment_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
+    root = write(tmp_path, "batch_size: 500\nmax_retries: 7\n")
+    settings = load_settings(root, {"BATCH_SIZE": "20"})
+    assert (settings.batch_size, settings.max_retries, settings.concurrency) == (20, 7, 4)
+
+
+def test_paths_are_relative_to_the_root(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, "work_dir: state\n"), {})
+    assert settings.warehouse == tmp_path / "state" / "warehouse.duckdb"
+    assert settings.temporary == tmp_path / "state" / "tmp"
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "message"),
+    [
+        ("batch_siez: 5\n", {}, r"unknown key batch_siez \(.*penstock\.yml, line 1\): did you mean batch_size\?"),
+        ("batch_size: 0\n", {}, r"batch_size is 0 \(.*line 1\): Input should be greater than or equal to 1"),
+        ("", {"BATCH_SIZE": "many"}, r"BATCH_SIZE is 'many' \(environment\): Input should be a valid integer"),
+        ("", {"FAILURE_THRESHOLD_PERCENT": "101"}, "FAILURE_THRESHOLD_PERCENT is '101'"),
+        ("sources:\n  hr__x:\n    type: csv\n    pth: a\n", {}, r"sources\.hr__x\.pth .*line 4\): did you mean path\?"),
+        ("sources:\n  hr__x:\n    type: csv\n", {}, r"sources\.hr__x\.path is missing \(.*line 2\)"),
+        ("sources:\n  hr__x:\n    type: xml\n    path: a\n", {}, "xml"),
+        ("sources:\n  hr:\n    type: csv\n    path: a\n", {}, "<system>__<things>"),
+        ("outputs:\n  employees:\n    key: [id]\n    keys: [id]\n", {}, "did you mean key"),
+        ("outputs:\n  'Robert; drop':\n    key: [id]\n", {}, "snake_case"),
+        ("batch_size: 1\nbatch_size: 2\n", {}, r"batch_size is there twice \(.*line 2\)"),
+        ("a: [1\n", {}, r"not valid YAML: .* \(.*line 2"),
+        ("- 1\n", {}, "`key: value` pairs"),
+    ],
+)
+def test_a_mistake_names_its_place(tmp_path: Path, text: str, environment: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_settings(write(tmp_path, text), environment)
+
+
+def test_a_missing_file_says_where_to_stand(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no penstock\.yml"):
+        load_settings(tmp_path, {})
+
+
+def test_a_secret_is_in_no_text_of_the_settings(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, ""), {"DATABASE_URL": "postgresql://u:hush@h/d", "API_KEY": "quiet"})
+    assert "hush" not in repr(settings) + settings.model_dump_json()
+    assert "quiet" not in repr(settings) + settings.model_dump_json()
+    assert settings.secrets() == ["postgresql://u:hush@h/d", "quiet"]
+
+
+def test_a_wrong_secret_is_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(write(tmp_path, "database_url: [hush]\n"), {})
+    assert "hush" not in caught.value.one_line()
+
+
+def test_names_are_filled_in_or_missed() -> None:
+    assert expand("${A}/x?k=${B}", {"A": "http://h", "B": "1"}) == "http://h/x?k=1"
+    with pytest.raises(ConfigError, match="C is not set"):
+        expand("${C}", {})
+
+
+def test_the_committed_schema_is_the_one_of_the_settings() -> None:
+    committed = json.loads((ROOT / "penstock.schema.json").read_text())
+    assert committed == Settings.model_json_schema(), "penstock schema > penstock.schema.json"
