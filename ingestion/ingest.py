@@ -200,8 +200,10 @@ def _read_all(
 
     def read(name: str) -> None:
         columns = list(reader.state.get(name, SourceState()).columns)
+        contents: dict[str, str] = {}
         try:
             for parcel in reader.parcels(name, sources[name], results[name]):
+                parcel = _skip_copy(reader, name, contents, parcel)
                 columns = _report_drift(reader, name, columns, parcel)
                 _count(results[name], parcel)
                 reader.emit(Event("progressed", STAGE, name, counts=dict(results[name].counts)))
@@ -251,6 +253,15 @@ def _count(result: SourceResult, parcel: Parcel) -> None:
         dead_lettered=load.records_dead_lettered,
         skipped=load.records_skipped,
     )
+
+
+def _skip_copy(reader: _Reader, name: str, contents: dict[str, str], parcel: Parcel) -> Parcel:
+    """Of two files or pages of one run with the same content only the first is loaded: content is a row's identity."""
+    first = contents.setdefault(parcel.load.content_hash, parcel.load.location)
+    if first == parcel.load.location or not parcel.load.records_read:
+        return parcel
+    reader.emit(Event("noticed", STAGE, name, f"{parcel.load.location} holds the same as {first}; skipped"))
+    return parcel.as_skipped()
 
 
 def _report_drift(reader: _Reader, name: str, before: list[str], parcel: Parcel) -> list[str]:

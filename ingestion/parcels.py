@@ -8,7 +8,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,20 @@ class Parcel:
     rows: Path | None
     row_columns: Sequence[str]
     dead_letters: Path | None
+
+    def remove_files(self) -> None:
+        """Remove the files, once raw has them or nobody wants them."""
+        for file in (self.rows, self.dead_letters):
+            if file is not None:
+                file.unlink(missing_ok=True)
+
+    def as_skipped(self) -> "Parcel":
+        """The same load with every record skipped and no file left."""
+        self.remove_files()
+        load = replace(
+            self.load, records_loaded=0, records_dead_lettered=0, records_skipped=self.load.records_read, columns="[]"
+        )
+        return Parcel(load, None, (), None)
 
 
 def new_load_id() -> str:

@@ -93,9 +93,7 @@ def land(
     with _explained(warehouse):
         pipeline.run([*resources, _dead_letters(parcels), _loads(parcels)], loader_file_format="parquet")
     for parcel in parcels:
-        for file in (parcel.rows, parcel.dead_letters):
-            if file is not None:
-                file.unlink(missing_ok=True)
+        parcel.remove_files()
 
 
 def _rows(name: str, parcels: Sequence[Parcel], declared: Sequence[str]) -> Any:

@@ -63,7 +63,11 @@ def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     from dbt.cli.main import dbtRunner
 
     os.environ["PENSTOCK_WAREHOUSE"] = job["warehouse"]
-    arguments = {"build": ["build"], "docs": ["docs", "generate", "--static", "--no-compile"]}[job["command"]]
+    # Unit tests judge the models, not the data: they belong to `make test` and to a `dbt build` by hand.
+    arguments = {
+        "build": ["build", "--exclude-resource-type", "unit_test"],
+        "docs": ["docs", "generate", "--static", "--no-compile"],
+    }[job["command"]]
     if job["variables"]:
         arguments += ["--vars", json.dumps(job["variables"])]
 

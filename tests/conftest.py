@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -82,11 +83,14 @@ def _environment(dsn: str, changes: Mapping[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """A real Postgres for the whole session; its connection string."""
-    folder = tmp_path_factory.mktemp("postgres")
-    yield embedded.start(folder)
-    embedded.stop(folder)
+    # Not below pytest's own folder: only its user may enter that, and under root the server is another user.
+    with tempfile.TemporaryDirectory(prefix="penstock-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield embedded.start(folder)
+        embedded.stop(folder)
 
 
 def create_database(dsn: str, template: str | None = None) -> str:

@@ -12,12 +12,10 @@
 {%- endmacro %}
 
 
-{#- The record that claimed an e-mail address first: by load, then by source; the rest makes the order complete. -#}
-{% macro first_claim_first(record) -%}
-    {{ record }}.loaded_at asc,
+{#- Among claims to an e-mail address that are equally old: by source; the rest makes the order complete. -#}
+{% macro first_place_first(record) -%}
     {{ record }}.source_priority asc,
     {{ record }}.location asc,
     {{ record }}.line asc,
-    {{ record }}.id asc,
-    {{ record }}.content_hash asc
+    {{ record }}.id asc
 {%- endmacro %}

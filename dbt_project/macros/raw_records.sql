@@ -52,6 +52,7 @@
             complete_loads.content_hash,
             max(complete_loads.count_loaded) as count_loaded
         from complete_loads
+        where complete_loads.count_loaded > 0
         group by complete_loads.content_hash
         having count(*) = 1
     ),

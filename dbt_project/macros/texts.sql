@@ -104,7 +104,7 @@
 {% macro spark__is_no_plain_text(text) -%} {{ text }} rlike '^[{\\[]|\\p{Cntrl}' {%- endmacro %}
 
 
-{#- Whether a text has the form of an e-mail address: words joined by single dots, an @, a domain of two labels or more. -#}
+{#- Whether a text has the form of an e-mail address: words joined by single dots, an @, two labels or more. -#}
 {% macro is_email(text) -%}
     {#- Letters of other scripts are allowed on both sides; white space and control characters are not. -#}
     {%- set letters = "A-Za-z0-9\xa1-\U0010ffff" -%}

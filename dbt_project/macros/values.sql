@@ -173,6 +173,10 @@
 {%- endmacro %}
 
 
+{#- The type of a text. -#}
+{% macro text_type() -%} {{ return(dbt.type_string()) }} {%- endmacro %}
+
+
 {#- The type of a moment that knows its offset. -#}
 {% macro instant_type() -%}
     {{ return(adapter.dispatch("instant_type", "penstock")()) }}

@@ -15,4 +15,4 @@ counts as (
 
 select *
 from counts
-where counts.count_records <> counts.count_outcomes
+where count_records <> count_outcomes

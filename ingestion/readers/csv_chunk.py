@@ -51,6 +51,7 @@ class Table:
 
 
 def read_chunk(draft: ParcelDraft, chunk: Chunk, table: Table, header_bytes: int) -> Parcel:
+    """The parcel of one chunk, whose first `header_bytes` bytes are the header line and no record."""
     body = Chunk(
         chunk.data[header_bytes:],
         chunk.offset + header_bytes,

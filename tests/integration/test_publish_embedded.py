@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from foundation.errors import PublishError
-from publishing import embedded
+from publishing import embedded, embedded_home
 
 ROOT = Path(__file__).parents[2]
 IN_MEMORY = Path("/dev/shm")
@@ -104,7 +104,7 @@ def test_it_outlives_the_process_that_started_it_and_psql_can_use_its_connection
 ) -> None:
     put(made, project)
     dsn = in_another_process(project)
-    psql = embedded._programs(embedded._place(project)) / "psql"
+    psql = embedded_home.programs(embedded_home.find_place(project)) / "psql"
     command = [str(psql), dsn, "-Atc", "select 41 + 1"]
     environment = {**os.environ, "PGPORT": "1", "PGUSER": "nobody", "PGDATABASE": "none"}
     assert subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout == "42\n"
@@ -132,7 +132,7 @@ def test_a_pid_that_is_another_process_by_now_is_not_believed(
 ) -> None:
     dsn = embedded.start(put(made, project))
     remember(dsn, 3)
-    place = embedded._place(project)
+    place = embedded_home.find_place(project)
     pid_file = place.data / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
     embedded.stop(project)
@@ -205,7 +205,8 @@ def test_data_that_cannot_be_used_are_told_of_and_left_alone(
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root's server runs as another user")
 def test_as_root_no_private_folder_is_opened(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "SHARED_HOME", project / "shared")
+    for module in (embedded, embedded_home):
+        monkeypatch.setattr(module, "SHARED_HOME", project / "shared")
     private = project / "private"
     work_dir = private / "site" / ".penstock"
     work_dir.mkdir(parents=True)
@@ -241,8 +242,9 @@ def test_as_root_programs_that_cannot_be_reached_are_copied(
 ) -> None:
     shared = Path(tempfile.mkdtemp(prefix="pk", dir="/tmp"))  # not in memory: programs may not be run from there
     shared.chmod(0o755)
-    monkeypatch.setattr(embedded, "SHARED_HOME", shared)
-    monkeypatch.setattr(embedded, "_can_run", lambda *_: False)
+    for module in (embedded, embedded_home):
+        monkeypatch.setattr(module, "SHARED_HOME", shared)
+    monkeypatch.setattr(embedded_home, "_can_run", lambda *_: False)
     try:
         dsn = embedded.start(put(made, project))
         running = Path(f"/proc/{postmaster_pid(project)}/exe").readlink()

@@ -23,7 +23,10 @@ superseded as (
 numbered as (
     select
         validated.*,
-        row_number() over (partition by validated.email order by {{ first_claim_first('validated') }}) as claim_number
+        row_number() over (
+            partition by validated.email
+            order by validated.loaded_at asc, {{ first_place_first('validated') }}
+        ) as claim_number
     from validated
     inner join shared_emails on validated.email = shared_emails.email
     left join email_conflicts

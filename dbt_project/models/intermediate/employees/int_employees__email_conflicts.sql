@@ -32,29 +32,34 @@ versions as (
     where validated.failed_rules is null
 ),
 
+claims_since as (
+    select
+        versions.id,
+        versions.email,
+        min(versions.loaded_at) as claimed_at
+    from versions
+    group by versions.id, versions.email
+),
+
 claims as (
     select
         versions.id,
-        versions.email
+        versions.email,
+        row_number() over (
+            partition by versions.email
+            order by claims_since.claimed_at asc, {{ first_place_first('versions') }}
+        ) as claim_number
     from versions
     inner join shared_emails on versions.email = shared_emails.email
+    inner join claims_since on versions.id = claims_since.id and versions.email = claims_since.email
     where versions.version_number = 1
-),
-
-numbered_claims as (
-    select
-        claims.email,
-        claims.id,
-        row_number() over (partition by claims.email order by {{ first_claim_first('versions') }}) as claim_number
-    from claims
-    inner join versions on claims.id = versions.id and claims.email = versions.email
 ),
 
 final as (
     select
         -- ids
         contenders.id,
-        numbered_claims.id as holder_id,
+        claims.id as holder_id,
         -- text
         contenders.email,
         contenders.source,
@@ -62,10 +67,10 @@ final as (
         -- numerics
         contenders.line
     from contenders
-    inner join numbered_claims on contenders.email = numbered_claims.email
+    inner join claims on contenders.email = claims.email
     where
-        numbered_claims.claim_number = 1
-        and contenders.id <> numbered_claims.id
+        claims.claim_number = 1
+        and contenders.id <> claims.id
 )
 
 select * from final

@@ -26,9 +26,9 @@ final as (
         department_profiles.tech_level,
         department_profiles.skills,
         {%- else %}
-        cast(null as {{ dbt.type_string() }}) as salary_grade,
-        cast(null as {{ dbt.type_string() }}) as tech_level,
-        cast(null as {{ dbt.type_string() }}) as skills,
+        cast(null as {{ text_type() }}) as salary_grade,
+        cast(null as {{ text_type() }}) as tech_level,
+        cast(null as {{ text_type() }}) as skills,
         {%- endif %}
         -- numerics
         deduplicated.age,

@@ -1,3 +1,5 @@
+{%- set texts = ['id', 'name', 'email', 'age', 'department', 'salary', 'join_date', 'is_active', 'updated_at'] -%}
+
 with unioned as (
     select * from {{ ref('int_employees__unioned') }}
 ),
@@ -9,10 +11,7 @@ department_aliases as (
 looked_at as (
     select
         unioned.*,
-        {{ is_unusual([
-            'unioned.id', 'unioned.name', 'unioned.email', 'unioned.age', 'unioned.department', 'unioned.salary',
-            'unioned.join_date', 'unioned.is_active', 'unioned.updated_at',
-        ]) }} as is_unusual
+        {{ is_unusual(texts) }} as is_unusual
     from unioned
 ),
 
@@ -20,7 +19,7 @@ tidied as (
     select
         looked_at.load_id,
         looked_at.run_id,
-        {%- for column in ['id', 'name', 'email', 'age', 'department', 'salary', 'join_date', 'is_active', 'updated_at'] %}
+        {%- for column in texts %}
         {{ tidied('looked_at.' ~ column, 'looked_at.is_unusual') }} as {{ column }},
         {%- endfor %}
         -- white space inside a JSON text may belong to one of its strings

@@ -56,7 +56,7 @@ judged as (
             when normalised.name is null then 'name_missing'
             when normalised.is_unusual and {{ is_no_plain_text('normalised.name') }} then null
             when
-                {{ dbt.length('normalised.name') }} not between {{ var('employee_name_length_minimum') }}
+                length(normalised.name) not between {{ var('employee_name_length_minimum') }}
                 and {{ var('employee_name_length_maximum') }} then 'name_length'
         end as name_broken,
         case
