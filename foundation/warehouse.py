@@ -36,12 +36,18 @@ def open_warehouse(path: Path, *, read_only: bool = False) -> Iterator[duckdb.Du
     try:
         connection.execute("set TimeZone = 'UTC'")
         yield connection
-    except duckdb.IOException as error:
-        raise _explain(error, path) from error
-    except duckdb.FatalException as error:  # the instance is dead after it; the file is whole when reopened
-        raise StorageError(f"the warehouse had to stop: {_first_line(error)}", where=str(path), fix=_DISK) from error
+    except duckdb.Error as error:
+        # An IO error means the disk; after a fatal one the instance is dead, and the file is whole when reopened.
+        if isinstance(error, duckdb.IOException | duckdb.FatalException) or is_disk_full(str(error)):
+            raise _explain(error, path) from error
+        raise
     finally:
         connection.close()
+
+
+def is_disk_full(text: str) -> bool:
+    """Whether the message of an error says that a disk or quota is full."""
+    return "No space left on device" in text or "Disk quota exceeded" in text
 
 
 _DISK = "free some space or mend the permissions, then run again; what was committed is kept"

@@ -6,9 +6,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from foundation.errors import BuildError, LockedError
+from foundation.errors import BuildError, LockedError, StorageError
 from foundation.events import Emit, Event
 from foundation.settings import Settings, Switches
+from foundation.warehouse import is_disk_full
 from operations.workers import Worker
 
 STAGE = "build"
@@ -26,6 +27,8 @@ def build(worker: Worker, settings: Settings, as_of: date | None, emit: Emit) ->
             raise LockedError(
                 "the warehouse is open in another process", where=str(settings.warehouse), fix="close it, run again"
             )
+        if is_disk_full(text):
+            raise StorageError(f"dbt: {text}", where=str(settings.warehouse), fix="make room, then run again")
         more = len(answer["failures"]) - 3
         raise BuildError(
             f"dbt: {text}" + (f"; and {more} more" if more > 0 else ""),
@@ -80,7 +83,7 @@ def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
                 )
             )
 
-    outcome = dbtRunner(callbacks=[listen]).invoke([*arguments, "--log-level", "none", "--quiet"])
+    outcome = dbtRunner(callbacks=[listen]).invoke([*arguments, "--log-level", "none", "--log-level-file", "info", "--quiet"])
     DuckDBConnectionManager.close_all_connections()
     results: Sequence[Any] = getattr(outcome.result, "results", None) or []
     statuses = [str(result.status) for result in results if hasattr(result, "status")]

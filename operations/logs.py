@@ -21,6 +21,7 @@ def set_up_logs(folder: Path, level: str, secrets: Sequence[str]) -> None:
     Raises OSError when the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, must not hide the error itself
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

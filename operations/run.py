@@ -6,7 +6,7 @@ import traceback
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -106,8 +106,9 @@ def _finish(stages: "_Stages", record: RunRecord, ledger: Ledger) -> dict[str, A
         stages.report()
         write_json(as_dictionary(record), stages.settings.work_dir / "last_run.json")
     except (PenstockError, OSError) as error:
-        message = error.one_line() if isinstance(error, PenstockError) else f"the report cannot be written: {error}"
-        record.errors.append(message)
+        if record.exit_code != StorageError.exit_code:  # on a full disk it is the same once more
+            text = error.one_line() if isinstance(error, PenstockError) else f"the report cannot be written: {error}"
+            record.errors.append(text)
         record.exit_code = record.exit_code or getattr(error, "exit_code", StorageError.exit_code)
         record.status = "failed" if record.status == "succeeded" else record.status
     return as_dictionary(record)
@@ -251,16 +252,16 @@ class _Stages:
         counts: dict[str, int] = {}
         started_at = datetime.now(UTC)
         self.emit(Event("started", name))
-        error_text: str | None = None
         try:
             yield counts
         except BaseException as error:
-            error_text = error.one_line() if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}"
+            text = error.one_line() if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}"
+            self.emit(Event("failed", name, None, text, counts))
+            with suppress(Exception):  # on a full disk the ledger cannot be written either; the first error counts
+                self.ledger.add_step(Step(name, "failed", started_at, datetime.now(UTC), counts, text))
             raise
-        finally:
-            status = "failed" if error_text else "done"
-            self.emit(Event("failed" if error_text else "finished", name, None, error_text or "", counts))
-            self.ledger.add_step(Step(name, status, started_at, datetime.now(UTC), counts, error_text))
+        self.emit(Event("finished", name, None, "", counts))
+        self.ledger.add_step(Step(name, "done", started_at, datetime.now(UTC), counts))
 
 
 class _Target:
