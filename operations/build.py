@@ -10,9 +10,10 @@ from foundation.errors import BuildError, LockedError, StorageError
 from foundation.events import Emit, Event
 from foundation.settings import Settings, Switches
 from foundation.warehouse import is_disk_full
-from operations.workers import Worker
+from operations.workers import Worker, serve
 
 STAGE = "build"
+MODULE = "operations.build"
 
 
 def build(worker: Worker, settings: Settings, as_of: date | None, emit: Emit) -> dict[str, int]:
@@ -83,7 +84,9 @@ def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
                 )
             )
 
-    outcome = dbtRunner(callbacks=[listen]).invoke([*arguments, "--log-level", "none", "--log-level-file", "info", "--quiet"])
+    outcome = dbtRunner(callbacks=[listen]).invoke(
+        [*arguments, "--log-level", "none", "--log-level-file", "info", "--quiet"]
+    )
     DuckDBConnectionManager.close_all_connections()
     results: Sequence[Any] = getattr(outcome.result, "results", None) or []
     statuses = [str(result.status) for result in results if hasattr(result, "status")]
@@ -118,3 +121,7 @@ def _first_words(message: str) -> str:
     ):
         lines = lines[1:]
     return " ".join(lines)[:400]
+
+
+if __name__ == "__main__":
+    serve(warm_up, work)

@@ -10,7 +10,7 @@ from rich.console import Console
 from foundation.errors import ConfigError
 from foundation.events import ignore
 from foundation.settings import Settings
-from operations.build import generate_docs
+from operations.build import MODULE, generate_docs
 from operations.lock import run_lock
 from operations.workers import Worker
 
@@ -19,9 +19,10 @@ def make_site(root: Path, settings: Settings) -> list[Path]:
     """Write the site anew; its pages. Raises BuildError when dbt cannot document the models."""
     from operations.site.pages import render_site
 
+    log = settings.work_dir / "logs" / "workers.log"
     with (
         run_lock(settings.work_dir, "docs"),
-        Worker("build", root, settings.work_dir / "logs" / "workers.log") as worker,
+        Worker(MODULE, root, log) as worker,
     ):
         made = generate_docs(worker, settings, ignore)
         page = settings.site_dir / "dbt" / "index.html"

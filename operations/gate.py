@@ -8,7 +8,9 @@ from typing import Any
 from foundation.errors import GateError
 from foundation.events import Emit
 from foundation.settings import Settings
-from operations.workers import Worker
+from operations.workers import Worker, serve
+
+MODULE = "operations.gate"
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,7 @@ def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         "critical": [line for check, line in lines if check.is_critical],
         "warnings": [line for check, line in lines if not check.is_critical],
     }
+
+
+if __name__ == "__main__":
+    serve(warm_up, work)

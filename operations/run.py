@@ -130,8 +130,8 @@ class _Stages:
         self.root, self.settings, self.request = root, settings, request
         self.record, self.ledger, self.emit = record, ledger, emit
         worker_log = settings.work_dir / "logs" / "workers.log"
-        self._builder = stack.enter_context(Worker("build", root, worker_log))
-        self._judge = stack.enter_context(Worker("gate", root, worker_log))
+        self._builder = stack.enter_context(Worker(build.MODULE, root, worker_log))
+        self._judge = stack.enter_context(Worker(gate.MODULE, root, worker_log))
         self._target = _Target(settings, stack)
         # Slow imports and the start of the embedded Postgres go on beside the stages before them.
         if "publish" in request.stages:

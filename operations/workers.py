@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,19 +19,16 @@ from typing import Any
 from foundation.errors import PenstockError
 from foundation.events import Emit, Event
 
-_KINDS = ("build", "gate")
-
 
 class WorkerDiedError(PenstockError):
     """A helper process ended without an answer."""
 
 
 class Worker:
-    """A helper process of one kind, `build` or `gate`; a context manager that ends it."""
+    """A helper process that runs a module which calls `serve`; a context manager that ends it."""
 
-    def __init__(self, kind: str, root: Path, log: Path) -> None:
-        assert kind in _KINDS
-        self.kind = kind
+    def __init__(self, module: str, root: Path, log: Path) -> None:
+        self.module = module
         self.root = root
         self.log = log
         self._process: subprocess.Popen[str] | None = None
@@ -42,7 +39,7 @@ class Worker:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with self.log.open("a") as log:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "operations.workers", self.kind],
+                    [sys.executable, "-m", self.module],
                     cwd=self.root,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -71,7 +68,7 @@ class Worker:
         except BrokenPipeError:
             pass
         raise WorkerDiedError(
-            f"the {self.kind} process ended with code {process.wait()}",
+            f"the process of {self.module} ended with code {process.wait()}",
             where=str(self.log),
             fix="read its log, run again",
         )
@@ -95,8 +92,8 @@ class Worker:
         process.stdout.close()
 
 
-def _serve(kind: str) -> None:
-    """The worker's side: import, then answer a job a line until stdin ends."""
+def serve(warm_up: Callable[[], None], work: Callable[[Mapping[str, Any], Emit], Mapping[str, Any]]) -> None:
+    """The worker's side: import with `warm_up`, then have `work` answer a job a line until stdin ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the libraries print goes to the log
 
@@ -104,14 +101,10 @@ def _serve(kind: str) -> None:
         fields = {name: getattr(event, name) for name in ("name", "stage", "source", "message")}
         print(json.dumps({"event": {**fields, "counts": dict(event.counts)}}), file=answers)
 
-    if kind == "build":
-        from operations import build as stage
-    else:
-        from operations import gate as stage  # type: ignore[no-redef]
     jobs = _Jobs()
-    stage.warm_up()
+    warm_up()
     while (job := jobs.next()) is not None:
-        print(json.dumps({"answer": stage.work(job, emit)}, default=str), file=answers)
+        print(json.dumps({"answer": work(job, emit)}, default=str), file=answers)
     # Nothing is left to do, and taking apart what the libraries set up would make the run wait for seconds.
     answers.flush()
     os._exit(0)
@@ -148,7 +141,3 @@ class _Jobs:
                 self._changed.wait()
             self._is_idle = False
             return dict(json.loads(self._lines.pop(0)))
-
-
-if __name__ == "__main__":
-    _serve(sys.argv[1])
