@@ -35,7 +35,7 @@ GATES = ("raw", "marts")
 SUITES = "expectations.suites"
 
 # Written by the pipeline itself, and judged through the tables beside them.
-_BOOKKEEPING = ("_dlt_", "dead_letters", "rejected_")
+_BOOKKEEPING = ("_dlt_", "dead_letters", "rejected_", "outcomes_")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ class PenstockError(Exception):
 
     def one_line(self) -> str:
         """`what (where): fix`, on one line whatever the parts hold."""
-        line = self.what
+        line = self.what.rstrip().removesuffix(".")
         if self.where:
             line += f" ({self.where})"
         if self.fix:
@@ -50,7 +50,7 @@ class BuildError(PenstockError):
 
 
 class GateError(PenstockError):
-    """A critical expectation failed, so nothing is published."""
+    """A critical expectation failed, or more records than the threshold allows, so nothing is published."""
 
     exit_code = 6
 

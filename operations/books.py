@@ -59,11 +59,12 @@ class MartBook:
         return self.count_candidates == self.count_published
 
 
-# Complete loads of this run, and of earlier runs that were cut off before their books were closed.
+# Complete loads that no balanced book holds: of this run, and of earlier ones that were cut off, stopped or did not
+# balance. They stay open until a book balances with them in it, so an imbalance does not heal by running again.
 _OPEN_LOADS = """
     create or replace temp table open_loads as
     select * from raw.loads as loads
-    where run_id not in (select run_id from ops.books where run_id <> $run_id)
+    where load_id not in (select load_id from ops.booked_loads where run_id <> $run_id)
         and exists (
             select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0
         )
@@ -74,7 +75,11 @@ def close_books(warehouse: Path, run_id: str, sources: list[str]) -> list[Source
     """Count, enter in the ledger and give back the books of every source, also of one that read nothing."""
     with open_warehouse(warehouse) as connection:
         books = _count(connection, run_id, sources)
+        connection.execute("begin")
         connection.execute("delete from ops.books where run_id = ?", [run_id])
+        connection.execute("delete from ops.booked_loads where run_id = ?", [run_id])
+        if all(book.is_balanced for book in books):
+            connection.execute("insert into ops.booked_loads select load_id, ? from open_loads", [run_id])
         connection.executemany(
             "insert into ops.books values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
@@ -93,6 +98,7 @@ def close_books(warehouse: Path, run_id: str, sources: list[str]) -> list[Source
                 for book in books
             ],
         )
+        connection.execute("commit")
     return books
 
 
@@ -121,7 +127,9 @@ def failed_percent(warehouse: Path, run_id: str) -> float:
             select sum(records_dead_lettered + count_rejected), sum(records_read - records_skipped)
             from ops.books
             inner join ops.runs using (run_id)
-            where started_at > coalesce(
+            -- a book that does not balance is made again by the next run, with the same loads in it
+            where run_id not in (select unbalanced.run_id from ops.books as unbalanced where not unbalanced.is_balanced)
+                and started_at > coalesce(
                 (select max(started_at) from ops.runs where release_id is not null and run_id <> $run_id),
                 timestamptz '-infinity'
             )
@@ -140,6 +148,7 @@ def _count(connection: duckdb.DuckDBPyConnection, run_id: str, sources: list[str
         ).fetchall()
     }
     if not {"raw.loads", "raw._dlt_loads"} <= tables:
+        connection.execute("create or replace temp table open_loads (load_id varchar)")
         return [SourceBook(source) for source in sorted(sources)]
     connection.execute(_OPEN_LOADS, {"run_id": run_id})
     read = _pairs(

@@ -13,6 +13,7 @@ from foundation.warehouse import is_disk_full
 from operations.workers import Worker, serve
 
 STAGE = "build"
+LONGEST_MESSAGE = 300
 MODULE = "operations.build"
 
 
@@ -33,7 +34,6 @@ def build(worker: Worker, settings: Settings, as_of: date | None, emit: Emit) ->
         more = len(answer["failures"]) - 3
         raise BuildError(
             f"dbt: {text}" + (f"; and {more} more" if more > 0 else ""),
-            where=str(settings.warehouse),
             fix="mend the model or the data; `dbt build` at the root shows all of it",
         )
     return dict(answer["counts"])
@@ -66,7 +66,10 @@ def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
-    os.environ["PENSTOCK_WAREHOUSE"] = job["warehouse"]
+    # As profiles.yml spells it by default: dbt parses everything anew when its profile changes.
+    warehouse = Path(job["warehouse"])
+    here = Path.cwd()
+    os.environ["PENSTOCK_WAREHOUSE"] = str(warehouse.relative_to(here) if warehouse.is_relative_to(here) else warehouse)
     # Unit tests judge the models, not the data: they belong to `make test` and to a `dbt build` by hand.
     arguments = {
         "build": ["build", "--exclude-resource-type", "unit_test"],
@@ -120,7 +123,9 @@ def _first_words(message: str) -> str:
         ("Runtime Error", "Database Error", "Compilation Error", "Parsing Error")
     ):
         lines = lines[1:]
-    return " ".join(lines)[:400]
+    lines = [line for line in lines if not line.startswith((">", "compiled code at"))]
+    text = " ".join(lines)
+    return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE].rsplit(" ", 1)[0] + " ..."
 
 
 if __name__ == "__main__":

@@ -55,7 +55,9 @@ def main() -> None:
     except OSError as error:
         code = _fail(error, f"{error.strerror or error} ({error.filename or 'no file named'})", StorageError.exit_code)
     except Exception as error:  # noqa: BLE001 - a user gets a line to act on; --debug shows the traceback
-        code = _fail(error, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}: --debug shows more", 1)
+        code = _fail(
+            error, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}: penstock --debug shows more", 1
+        )
     sys.exit(code)
 
 
@@ -135,7 +137,7 @@ def status(
     if as_json:
         print(json.dumps(runs, indent=2, default=str))  # noqa: T201 - for machines
     else:
-        print_runs(runs, Console())
+        print_runs(runs, _console())
 
 
 @app.command()
@@ -183,6 +185,11 @@ def schema() -> None:
     print(json.dumps(Settings.model_json_schema(), indent=2))  # noqa: T201 - for a file
 
 
+def _console() -> Console:
+    """Wide enough for every table where nobody says how wide it is."""
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
 def _root() -> Path:
     return _options.root
 
@@ -202,9 +209,8 @@ def _run(command: str, stages: tuple[str, ...], as_of: datetime | None = None, s
             f"no source is named {unknown[0]}", where="--source", fix=f"there are {', '.join(settings.sources)}"
         )
     day: date | None = as_of.date() if as_of else None
-    console = Console(width=None if sys.stdout.isatty() else 140)
     request = Request(command, stages, day, source or (), _options.is_debug)
-    summary = run_stages(_root(), settings, request, console)
+    summary = run_stages(_root(), settings, request, _console())
     if summary["exit_code"]:
         for error in summary["errors"]:
             print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one way out for an error

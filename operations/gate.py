@@ -28,7 +28,8 @@ class Verdict:
             raise GateError(
                 f"the {self.gate} gate is closed, nothing is published: {len(self.critical)} critical of "
                 f"{len(self.checks)} checks failed: {' | '.join(self.critical)}",
-                fix="mend the data or the suite, then run again; what was published before still stands",
+                fix="what was published before still stands; the report site and the rejected_ models tell the reasons; mend "
+                "the data or the suite, or raise FAILURE_THRESHOLD_PERCENT for one run where that is what stopped it",
             )
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import duckdb
 
 from foundation.warehouse import open_warehouse
 
-# One row per run, stage of a run, source of a run, published mart of a run, expectation of a gate.
+# One row per run, stage of a run, source of a run, load in a balanced book, published mart of a run, and expectation
+# of a gate.
 _TABLES = """
     create schema if not exists ops;
     create table if not exists ops.runs (
@@ -30,6 +31,7 @@ _TABLES = """
         count_accepted bigint not null, count_duplicate bigint not null, count_rejected bigint not null,
         is_balanced boolean not null
     );
+    create table if not exists ops.booked_loads (load_id varchar primary key, run_id varchar not null);
     create table if not exists ops.mart_books (
         run_id varchar not null, mart varchar not null, count_candidates bigint not null,
         count_published bigint not null, is_balanced boolean not null
@@ -155,9 +157,5 @@ def read_runs(warehouse: Path, limit: int) -> list[dict[str, Any]]:
             [limit],
         )
         names = [column[0] for column in found.description or []]
-        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
-
-
-def as_row(entry: Any) -> dict[str, Any]:
-    """A dataclass of the ledger as a plain dictionary."""
-    return asdict(entry)
+        runs = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    return [run | {"summary": json.loads(run["summary"] or "{}")} for run in runs]

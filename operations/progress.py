@@ -77,4 +77,7 @@ def _lines(console: Console, update_ms: int) -> Emit:
 
 
 def _words(event: Event) -> str:
-    return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in event.counts.items() if value)
+    counts = dict(event.counts)
+    if total := counts.pop("of_nodes", 0):
+        return f"{counts['nodes']} of {total} nodes"
+    return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items() if value)

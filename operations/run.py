@@ -86,7 +86,9 @@ def _do(stages: "_Stages", request: Request, record: RunRecord) -> None:
         record.errors.append("stopped by a signal")
     except Exception as error:  # noqa: BLE001 - a run always ends with a summary and an entry in the ledger
         record.status, record.exit_code = "failed", PenstockError.exit_code
-        record.errors.append(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} (see --debug)")
+        record.errors.append(
+            f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} (penstock --debug shows more)"
+        )
         structlog.get_logger("penstock").error("unexpected", exc_info=error)
         if request.is_debug:
             traceback.print_exc()
@@ -105,7 +107,8 @@ def _finish(stages: "_Stages", record: RunRecord, ledger: Ledger) -> dict[str, A
         )
         stages.report()
         write_json(as_dictionary(record), stages.settings.work_dir / "last_run.json")
-    except (PenstockError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - the release stands, whatever becomes of the report about it
+        structlog.get_logger("penstock").error("report", exc_info=error)
         if record.exit_code != StorageError.exit_code:  # on a full disk it is the same once more
             text = error.one_line() if isinstance(error, PenstockError) else f"the report cannot be written: {error}"
             record.errors.append(text)

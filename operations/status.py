@@ -1,6 +1,5 @@
 """`penstock status`: the last runs as a table."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ def print_runs(runs: Sequence[Mapping[str, Any]], console: Console) -> None:
     for column in ("seconds", "read", "dead-lettered", "rejected", "release"):
         table.add_column(column, justify="right", no_wrap=True)
     for run in runs:
-        summary = json.loads(run["summary"] or "{}")
+        summary = run["summary"]
         totals = summary.get("totals", {})
         table.add_row(
             run["run_id"],

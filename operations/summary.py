@@ -154,9 +154,10 @@ def _source(record: RunRecord, book: SourceBook) -> dict[str, Any]:
         "loaded": book.records_loaded,
         "dead_lettered": book.records_dead_lettered,
         "skipped": book.records_skipped,
-        "duplicates": book.count_duplicate,
-        "rejected": book.count_rejected,
-        "published": book.count_accepted if record.release_id is not None else 0,
+        # Nobody has judged the records of a run that stopped before its books.
+        "duplicates": book.count_duplicate if record.books else None,
+        "rejected": book.count_rejected if record.books else None,
+        "published": (book.count_accepted if record.release_id is not None else 0) if record.books else None,
         "is_balanced": book.is_balanced if record.books else None,
         "errors": record.source_errors.get(book.source, []),
     }
@@ -172,10 +173,14 @@ def _sources_table(summary: Mapping[str, Any]) -> Table:
     for source in summary["sources"]:
         state = {True: "balanced", False: "NOT BALANCED", None: ""}[source["is_balanced"]]
         state = "failed" if source["errors"] else state
-        table.add_row(source["source"], *(f"{source[column]:,}" for column in columns), state)
-    totals = {column: sum(source[column] for source in summary["sources"]) for column in columns}
-    table.add_row("total", *(f"{totals[column]:,}" for column in columns), "")
+        table.add_row(source["source"], *(_figure(source[column]) for column in columns), state)
+    totals = {column: [source[column] for source in summary["sources"]] for column in columns}
+    table.add_row("total", *(_figure(None if None in found else sum(found)) for found in totals.values()), "")
     return table
+
+
+def _figure(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"
 
 
 def _marts_table(marts: Sequence[Mapping[str, Any]]) -> Table:

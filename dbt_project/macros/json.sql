@@ -28,7 +28,7 @@
 {% macro postgres__json_text(parsed, name) -%} ({{ parsed }} ->> '{{ name }}') {%- endmacro %}
 
 
-{#- A field as JSON text: a string keeps its quotes, so that it cannot pass for an object. Null when missing or null. -#}
+{#- A field as JSON text: a string keeps its quotes and so cannot pass for an object. Null when missing or null. -#}
 {% macro json_document(parsed, name) -%}
     {{ return(adapter.dispatch("json_document", "penstock")(parsed, name)) }}
 {%- endmacro %}

@@ -1,6 +1,6 @@
 {#-
-    Regular expressions, spelt so that every engine reads them alike: no backslash (SQL dialects differ in escaping
-    it), POSIX-like sets, characters beyond ASCII written out.
+    Regular expressions, spelt so that engines read them alike: no backslash (SQL dialects differ in escaping it),
+    characters beyond ASCII written out, classes such as [:cntrl:] only where nothing else will do (Java lacks them).
 -#}
 
 {#- Whether any part of the text matches. -#}

@@ -32,48 +32,50 @@
     The records of a raw table that count: those of complete loads and, where a crash or a second copy of a file
     repeated a record (same content hash and line), only the latest. Every staging model of records starts here.
 
-    It is read often and the table is long, so it avoids a window or a grouping of the whole table: contents that one
-    complete load brought, in the number that this load counted, hold no repeats. Only the others are looked through
-    by line. The key test of the staging model proves that this holds.
+    It is read often and the table is long, so it avoids a window or a grouping of the whole table: contents of which
+    raw holds as many records as one load counted hold no repeats. Only the others are looked through by line. The key
+    test of the staging model proves that this holds.
 -#}
 {% macro complete_records(relation) -%}
     {%- set records = raw_table(relation) -%}
     with complete_loads as (
         select
             loads.load_id,
+            loads.source,
             loads.content_hash,
             loads.count_loaded
         from {{ ref("stg_ingestion__loads") }} as loads
         where loads.is_complete
     ),
 
-    undoubted_contents as (
+    booked_contents as (
         select
+            complete_loads.source,
             complete_loads.content_hash,
             max(complete_loads.count_loaded) as count_loaded
         from complete_loads
-        where complete_loads.count_loaded > 0
-        group by complete_loads.content_hash
-        having count(*) = 1
+        group by complete_loads.source, complete_loads.content_hash
     ),
 
     counted_contents as (
         select
+            records._source,
             records._content_hash,
             count(*) as count_records
         from {{ records }} as records
         where records._load_id in (select complete_loads.load_id from complete_loads)
-        group by records._content_hash
+        group by records._source, records._content_hash
     ),
 
     doubtful_contents as (
         select counted_contents._content_hash
         from counted_contents
-        left join undoubted_contents
+        left join booked_contents
             on
-                counted_contents._content_hash = undoubted_contents.content_hash
-                and counted_contents.count_records = undoubted_contents.count_loaded
-        where undoubted_contents.content_hash is null
+                counted_contents._source = booked_contents.source
+                and counted_contents._content_hash = booked_contents.content_hash
+                and counted_contents.count_records = booked_contents.count_loaded
+        where booked_contents.content_hash is null
     ),
 
     numbered_records as (

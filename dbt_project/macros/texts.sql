@@ -5,8 +5,8 @@
 -#}
 {% macro space_characters() -%}
     {{ return(
-        " \t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-        ~ "\u200b\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
+        " \t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
+        ~ "\u200a\u200b\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
     ) }}
 {%- endmacro %}
 
@@ -22,16 +22,9 @@
 -#}
 {% macro is_unusual(texts) -%}
     {#- The texts are joined by bars; a bar inside of one only leads to a closer look that finds nothing. -#}
-    {{ return(adapter.dispatch("is_unusual", "penstock")(
-        "concat('|', concat_ws('|', " ~ texts | join(", ") ~ "), '|')", "[ |] | [|]|[|][|]|[|][{[]|["  ~ space_characters()[1:]
-    )) }}
+    {%- set joined = "concat('|', concat_ws('|', " ~ texts | join(", ") ~ "), '|')" -%}
+    {{ matches(joined, "[ |] | [|]|[|][|]|[|][{[]|[" ~ space_characters()[1:] ~ "[:cntrl:]]") }}
 {%- endmacro %}
-
-{% macro default__is_unusual(joined, pattern) -%} {{ joined }} ~ '{{ pattern }}[:cntrl:]]' {%- endmacro %}
-{% macro duckdb__is_unusual(joined, pattern) -%}
-    regexp_matches({{ joined }}, '{{ pattern }}[:cntrl:]]')
-{%- endmacro %}
-{% macro spark__is_unusual(joined, pattern) -%} {{ joined }} rlike '{{ pattern | replace("{[", "{\\[") }}\\p{Cntrl}]' {%- endmacro %}
 
 
 {#-
@@ -82,28 +75,12 @@
     )
 {%- endmacro %}
 
-{% macro spark__title_cased(text) -%}
-    array_join(
-        transform(
-            regexp_extract_all({{ text }}, '([\\p{L}\\p{M}\\p{N}_]+|[^\\p{L}\\p{M}\\p{N}_]+)', 1),
-            part -> concat(upper(left(part, 1)), substr(part, 2))
-        ),
-        ''
-    )
-{%- endmacro %}
-
 
 {#-
     Whether a text holds a control character, which no name or id has and Postgres may refuse, or is the JSON of an
     array or object that stood where a plain value belongs.
 -#}
-{% macro is_no_plain_text(text) -%}
-    {{ return(adapter.dispatch("is_no_plain_text", "penstock")(text)) }}
-{%- endmacro %}
-
-{% macro duckdb__is_no_plain_text(text) -%} regexp_matches({{ text }}, '^[{[]|[[:cntrl:]]') {%- endmacro %}
-{% macro postgres__is_no_plain_text(text) -%} {{ text }} ~ '^[{[]|[[:cntrl:]]' {%- endmacro %}
-{% macro spark__is_no_plain_text(text) -%} {{ text }} rlike '^[{\\[]|\\p{Cntrl}' {%- endmacro %}
+{% macro is_no_plain_text(text) -%} {{ matches(text, "^[{[]|[[:cntrl:]]") }} {%- endmacro %}
 
 
 {#- Whether a text has the form of an e-mail address: words joined by single dots, an @, two labels or more. -#}

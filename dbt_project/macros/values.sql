@@ -94,7 +94,9 @@
         when {{ matches(text, "^[12][0-9]{7}$") }}
             then {{ date_of("left(" ~ text ~ ", 4)", "substr(" ~ text ~ ", 5, 2)", "right(" ~ text ~ ", 2)") }}
         when {{ matches(text, year_first) }}
-            then {{ date_of(captured(text, year_first, 1), captured(text, year_first, 2), captured(text, year_first, 3)) }}
+            then {{ date_of(
+                captured(text, year_first, 1), captured(text, year_first, 2), captured(text, year_first, 3)
+            ) }}
         when {{ matches(text, day_name_year) }}
             then {{ date_of(
                 captured(text, day_name_year, 3),
@@ -154,19 +156,18 @@
     {%- set minute = day ~ "[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]" -%}
     {%- set second = ":[0-5][0-9]([.][0-9]+)?" -%}
     {%- set offset = " ?([Zz]|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)" -%}
-    {#- The day and what follows it, spelt the one way that every engine casts. -#}
-    {%- set date_part = "left(" ~ text ~ ", 10)" -%}
-    {%- set hour_minute = "substr(" ~ text ~ ", 12, 5)" -%}
+    {#- The parts, spelt the one way that every engine casts. -#}
+    {%- set until_minute = "left(" ~ text ~ ", 10) || ' ' || substr(" ~ text ~ ", 12, 5)" -%}
     {%- set rest = "upper(replace(substr(" ~ text ~ ", 17), ' ', ''))" -%}
     case
         when {{ matches(text, minute ~ second ~ offset ~ "$") }}
-            then {{ cast_or_null(date_part ~ " || ' ' || " ~ hour_minute ~ " || " ~ rest, instant_type()) }}
+            then {{ cast_or_null(until_minute ~ " || " ~ rest, instant_type()) }}
         when {{ matches(text, minute ~ second ~ "$") }}
-            then {{ cast_or_null(date_part ~ " || ' ' || " ~ hour_minute ~ " || " ~ rest ~ " || '+00'", instant_type()) }}
+            then {{ cast_or_null(until_minute ~ " || " ~ rest ~ " || '+00'", instant_type()) }}
         when {{ matches(text, minute ~ offset ~ "$") }}
-            then {{ cast_or_null(date_part ~ " || ' ' || " ~ hour_minute ~ " || ':00' || " ~ rest, instant_type()) }}
+            then {{ cast_or_null(until_minute ~ " || ':00' || " ~ rest, instant_type()) }}
         when {{ matches(text, minute ~ "$") }}
-            then {{ cast_or_null(date_part ~ " || ' ' || " ~ hour_minute ~ " || ':00+00'", instant_type()) }}
+            then {{ cast_or_null(until_minute ~ " || ':00+00'", instant_type()) }}
         when {{ matches(text, day ~ "$") }}
             then {{ cast_or_null(text ~ " || ' 00:00:00+00'", instant_type()) }}
     end

@@ -1,3 +1,4 @@
+{#- With enable_normalization off texts stay and only the plainest form of a value is read: see macros/values.sql. -#}
 {%- set texts = ['id', 'name', 'email', 'age', 'department', 'salary', 'join_date', 'is_active', 'updated_at'] -%}
 
 with unioned as (
