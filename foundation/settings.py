@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from foundation.errors import ConfigError
 
@@ -48,7 +48,7 @@ class CsvSource(_Section):
 
     type: Literal["csv"]
     path: str = Field(description="A file or a glob, relative to penstock.yml.")
-    columns: list[str] = Field(
+    columns: list[Annotated[str, Field(pattern=IDENTIFIER)]] = Field(
         default_factory=list,
         description="Columns that raw always has, in snake_case; one that a file lacks is empty and reported.",
     )
@@ -139,24 +139,8 @@ class Settings(_Section):
         "critical", description="Of the structured log on stderr; the files in work_dir/logs hold it from info on."
     )
     switches: Switches = Switches()
-    sources: dict[str, Source] = Field(default_factory=dict)
-    outputs: dict[str, Output] = Field(default_factory=dict)
-
-    @field_validator("sources")
-    @classmethod
-    def _source_names(cls, sources: dict[str, Source]) -> dict[str, Source]:
-        for name in sources:
-            if not re.match(SOURCE_NAME, name) or len(name) > 60:
-                raise ValueError(f"source {name!r}: a name is <system>__<things>, in snake_case, as in hr__employees")
-        return sources
-
-    @field_validator("outputs")
-    @classmethod
-    def _output_names(cls, outputs: dict[str, Output]) -> dict[str, Output]:
-        for name in outputs:
-            if not re.match(IDENTIFIER, name) or len(name) > 60:
-                raise ValueError(f"output {name!r}: a name is that of a mart, in snake_case")
-        return outputs
+    sources: dict[Annotated[str, Field(pattern=SOURCE_NAME, max_length=60)], Source] = Field(default_factory=dict)
+    outputs: dict[Annotated[str, Field(pattern=IDENTIFIER, max_length=60)], Output] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _temp_dir_default(self) -> "Settings":
@@ -274,9 +258,10 @@ def _config_error(
     found = error.errors(include_url=False)
     # A misspelt key is also a missing one; the misspelling is what helps.
     first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
-    # A discriminated union puts its tag (csv, json, api) into the place; it is no key of the file.
-    place = tuple(str(part) for part in first["loc"])
-    if len(place) > 2 and place[0] == "sources" and place[2] in ("csv", "json", "api"):
+    place = tuple(str(part) for part in first["loc"] if part != "[key]")
+    # A discriminated union puts its tag into the place; it is no key of the file.
+    kind = place[2] if len(place) > 2 and place[0] == "sources" and place[2] in _SOURCE_KINDS else ""
+    if kind:
         place = (*place[:2], *place[3:])
     key = ".".join(place) or "settings"
     if place and place[0] in from_environment:
@@ -288,27 +273,38 @@ def _config_error(
     if any(word in key.lower() for word in ("url", "key", "header", "secret", "password", "token")):
         value = "(not shown)"
     if first["type"] == "extra_forbidden":
-        allowed = _allowed_keys(place)
+        allowed = _allowed_keys(place, kind)
         near = difflib.get_close_matches(place[-1], allowed, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         return ConfigError(f"unknown key {key}", where=where, fix=f"{hint}allowed are {', '.join(sorted(allowed))}")
     if first["type"] == "missing":
         return ConfigError(f"{key} is missing", where=where, fix="add it; penstock.schema.json tells what it takes")
+    if first["type"].startswith("union_tag"):
+        return ConfigError(f"{key}.type is not known", where=where, fix=f"it is one of {', '.join(_SOURCE_KINDS)}")
+    if first["type"] == "string_pattern_mismatch":
+        return ConfigError(f"{key} is {value!r}", where=where, fix=_PATTERNS[first["ctx"]["pattern"]])
     message = first["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(value, dict | list) else f" is {value!r}"
     return ConfigError(f"{key}{shown}", where=where, fix=message)
 
 
-def _allowed_keys(place: tuple[str, ...]) -> list[str]:
-    sections: dict[str, list[type[BaseModel]]] = {
-        "pagination": [Pagination],
-        "retry": [Retry],
-        "export": [Export],
-        "switches": [Switches],
-        "sources": [CsvSource, JsonSource, ApiSource],
-        "outputs": [Output],
+_SOURCE_KINDS: dict[str, type[BaseModel]] = {"csv": CsvSource, "json": JsonSource, "api": ApiSource}
+_PATTERNS = {
+    SOURCE_NAME: "a source is named <system>__<things>, in snake_case, as in hr__employees",
+    IDENTIFIER: "a name is in snake_case: small letters, digits and _",
+}
+
+
+def _allowed_keys(place: tuple[str, ...], kind: str) -> list[str]:
+    sections: dict[str, type[BaseModel]] = {
+        "pagination": Pagination,
+        "retry": Retry,
+        "export": Export,
+        "switches": Switches,
+        "sources": _SOURCE_KINDS.get(kind, CsvSource),
+        "outputs": Output,
     }
     for part in reversed(place[:-1]):
         if part in sections:
-            return sorted({name for model in sections[part] for name in model.model_fields})
+            return sorted(sections[part].model_fields)
     return list(Settings.model_fields)

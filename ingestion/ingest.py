@@ -199,7 +199,7 @@ def _read_all(
     stopped = threading.Event()
 
     def read(name: str) -> None:
-        columns = list(reader.state.get(name, SourceState()).columns)
+        columns = _first_columns(sources[name], reader.state.get(name, SourceState()))
         contents: dict[str, str] = {}
         try:
             for parcel in reader.parcels(name, sources[name], results[name]):
@@ -255,6 +255,13 @@ def _count(result: SourceResult, parcel: Parcel) -> None:
     )
 
 
+def _first_columns(source: Source, state: SourceState) -> Sequence[str]:
+    """What the columns of a new file are compared with: those that penstock.yml names, or those met last."""
+    if isinstance(source, CsvSource) and source.columns:
+        return source.columns
+    return next((columns for columns in reversed(list(state.columns.values())) if columns), ())
+
+
 def _skip_copy(reader: _Reader, name: str, contents: dict[str, str], parcel: Parcel) -> Parcel:
     """Of two files or pages of one run with the same content only the first is loaded: content is a row's identity."""
     first = contents.setdefault(parcel.load.content_hash, parcel.load.location)
@@ -264,14 +271,20 @@ def _skip_copy(reader: _Reader, name: str, contents: dict[str, str], parcel: Par
     return parcel.as_skipped()
 
 
-def _report_drift(reader: _Reader, name: str, before: list[str], parcel: Parcel) -> list[str]:
-    """Tell which columns came and went since the file before; the columns to compare the next one with."""
+def _report_drift(reader: _Reader, name: str, before: Sequence[str], parcel: Parcel) -> Sequence[str]:
+    """Tell which columns came and went; what to compare the next file with.
+
+    A file is compared with itself when it was last read, a new one with the columns that penstock.yml names, or else
+    with the file before it.
+    """
     now = list(parcel.row_columns)
     if not now:
         return before
-    added, gone = [c for c in now if c not in before], [c for c in before if c not in now]
-    if before and (added or gone):
+    usual = reader.state.get(name, SourceState()).columns.get(parcel.load.location) or before
+    added, gone = [column for column in now if column not in usual], [column for column in usual if column not in now]
+    if usual and (added or gone):
         parts = [f"new columns {', '.join(added)}"] if added else []
         parts += [f"columns gone {', '.join(gone)}"] if gone else []
         reader.emit(Event("noticed", STAGE, name, f"schema drift in {parcel.load.location}: {'; '.join(parts)}"))
-    return now
+    source = reader.settings.sources[name]
+    return before if isinstance(source, CsvSource) and source.columns else now

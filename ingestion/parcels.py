@@ -44,7 +44,10 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class Load:
-    """One row of raw.loads: a stretch of a file version, or a page, that a run read."""
+    """One row of raw.loads: a stretch of a file version, or a page, that a run read.
+
+    A stretch that starts at 0 begins a new version of its file, which takes the place of the one before.
+    """
 
     load_id: str
     run_id: str
@@ -53,6 +56,7 @@ class Load:
     location: str
     content_hash: str
     size_bytes: int
+    start_bytes: int
     position_bytes: int
     lines: int
     records_read: int
@@ -128,6 +132,7 @@ class ParcelDraft:
         loaded: int,
         skipped: int = 0,
         size_bytes: int,
+        start_bytes: int = 0,
         position_bytes: int,
         lines: int,
         cursor: str | None = None,
@@ -141,6 +146,7 @@ class ParcelDraft:
             location=self.location,
             content_hash=self.content_hash,
             size_bytes=size_bytes,
+            start_bytes=start_bytes,
             position_bytes=position_bytes,
             lines=lines,
             records_read=loaded + len(self.letters) + skipped,

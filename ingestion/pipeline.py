@@ -17,7 +17,8 @@ import duckdb
 from dlt.common.normalizers.naming.direct import NamingConvention
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from foundation.errors import LockedError, PenstockError, StorageError
+from foundation.errors import LockedError, StorageError
+from foundation.warehouse import is_disk_full
 from ingestion.parcels import Parcel
 
 DATASET = "raw"
@@ -33,6 +34,7 @@ _LETTER_TYPES = {
 }
 _LOAD_TYPES = {
     "size_bytes": "bigint",
+    "start_bytes": "bigint",
     "position_bytes": "bigint",
     "lines": "bigint",
     "records_read": "bigint",
@@ -61,7 +63,7 @@ def open_pipeline(warehouse: Path, work_dir: Path) -> dlt.Pipeline:
 
 def finish_pending(pipeline: dlt.Pipeline, warehouse: Path) -> bool:
     """Load what an interrupted run had packed; whether there was anything."""
-    with _explained(warehouse):
+    with _explained(pipeline, warehouse):
         if not pipeline.has_pending_data:
             return False
         pipeline.normalize()
@@ -90,7 +92,7 @@ def land(
         _rows(name, [parcel for parcel in parcels if parcel.load.source == name], declared.get(name, ()))
         for name in sorted({parcel.load.source for parcel in parcels if parcel.rows})
     ]
-    with _explained(warehouse):
+    with _explained(pipeline, warehouse):
         pipeline.run([*resources, _dead_letters(parcels), _loads(parcels)], loader_file_format="parquet")
     for parcel in parcels:
         parcel.remove_files()
@@ -144,25 +146,35 @@ def _import_file(path: Path, rows: int, hints: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _explained(warehouse: Path) -> Iterator[None]:
+def _explained(pipeline: dlt.Pipeline, warehouse: Path) -> Iterator[None]:
     try:
         yield
     except PipelineStepFailed as error:
-        raise _explain(error, warehouse) from error
+        text = _root_cause(error)
+        if "lock on file" in text:
+            raise LockedError(
+                "the warehouse is open in another process", where=str(warehouse), fix="close it, run again"
+            ) from error
+        if is_disk_full(text):
+            raise StorageError(
+                f"loading into raw failed: {text}",
+                where=str(warehouse),
+                fix="make room, then run again; what was packed is kept and goes in first",
+            ) from error
+        # A package that cannot be loaded would block every later run. Dropping it loses nothing: its load records
+        # are not complete, so its rows stay out of sight and the next run reads the same files again.
+        pipeline.drop_pending_packages()
+        raise StorageError(
+            f"loading into raw failed: {text}", where=str(warehouse), fix="mend the cause; the next run reads it again"
+        ) from error
 
 
-def _explain(error: BaseException, warehouse: Path) -> PenstockError:
-    cause: BaseException | None = error
+def _root_cause(error: BaseException) -> str:
+    """The innermost message of a failed step, on one line."""
     text = str(error)
+    cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, duckdb.Error | OSError) or "lock on file" in str(cause):
-            text = str(cause)
+        if isinstance(cause, duckdb.Error | OSError) or not isinstance(cause, PipelineStepFailed):
+            text = str(cause) or text
         cause = cause.__cause__ or cause.__context__
-    line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
-    if "lock on file" in text:
-        return LockedError("the warehouse is open in another process", where=str(warehouse), fix="close it, run again")
-    return StorageError(
-        f"loading into raw failed: {line[:300]}",
-        where=str(warehouse),
-        fix="what was packed is kept and goes in first when you run again; make room if the disk is full",
-    )
+    return " ".join(text.split())[:400]

@@ -35,10 +35,10 @@ _CURSORS = """
 
 @dataclass(frozen=True)
 class SourceState:
-    """Where reading of one source stands: per location, and the API cursor."""
+    """Where reading of one source stands and what columns it had, per location, and the API cursor."""
 
     prefixes: Mapping[str, KnownPrefix] = field(default_factory=dict)
-    columns: Sequence[str] = ()
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     cursor: str | None = None
 
 
@@ -56,10 +56,8 @@ def read_state(warehouse: Path) -> dict[str, SourceState]:
         latest = connection.execute(_LATEST).fetchall()
         cursors = dict(connection.execute(_CURSORS).fetchall())
     prefixes: dict[str, dict[str, KnownPrefix]] = {}
-    columns: dict[str, list[str]] = {}
+    columns: dict[str, dict[str, list[str]]] = {}
     for source, location, content_hash, position, lines, names in latest:
         prefixes.setdefault(source, {})[location] = KnownPrefix(position, lines, content_hash)
-        columns[source] = json.loads(names or "[]") or columns.get(source, [])
-    return {
-        source: SourceState(known, columns.get(source, ()), cursors.get(source)) for source, known in prefixes.items()
-    }
+        columns.setdefault(source, {})[location] = json.loads(names or "[]")
+    return {source: SourceState(known, columns[source], cursors.get(source)) for source, known in prefixes.items()}

@@ -11,6 +11,10 @@ from foundation.settings import Settings
 from operations.workers import Worker, serve
 
 MODULE = "operations.gate"
+_WHAT_NOW = (
+    "what was published before still stands; the report site and the rejected_ models tell the reasons; mend the data "
+    "or the suite, or raise FAILURE_THRESHOLD_PERCENT for one run where that is what stopped it"
+)
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,7 @@ class Verdict:
             raise GateError(
                 f"the {self.gate} gate is closed, nothing is published: {len(self.critical)} critical of "
                 f"{len(self.checks)} checks failed: {' | '.join(self.critical)}",
-                fix="what was published before still stands; the report site and the rejected_ models tell the reasons; mend "
-                "the data or the suite, or raise FAILURE_THRESHOLD_PERCENT for one run where that is what stopped it",
+                fix=_WHAT_NOW,
             )
 
 

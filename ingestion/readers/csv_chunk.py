@@ -81,6 +81,7 @@ def read_chunk(draft: ParcelDraft, chunk: Chunk, table: Table, header_bytes: int
         loaded=rows,
         skipped=skipped,
         size_bytes=chunk.end,
+        start_bytes=chunk.offset,
         position_bytes=chunk.end,
         lines=lines,
     )

@@ -32,7 +32,7 @@ def read_csv_file(
                 if problem:
                     yield _whole_file_letter(draft, chunk, problem)
                     return
-                _report_header(columns, header, source, location, notice)
+                _report_headings(columns, header, location, notice)
             table = table or Table(columns, source.delimiter, source.quote)
             yield read_chunk(draft, chunk, table, header_end if chunk.offset == 0 else 0)
 
@@ -60,13 +60,7 @@ def _header_problem(header: Sequence[str], columns: Sequence[str], source: CsvSo
     return None
 
 
-def _report_header(
-    columns: Sequence[str], header: Sequence[str], source: CsvSource, location: str, notice: Notice
-) -> None:
-    if missing := [column for column in source.columns if column not in columns]:
-        notice(f"{location}: columns missing, left empty: {', '.join(missing)}")
-    if source.columns and (extra := [column for column in columns if column not in source.columns]):
-        notice(f"{location}: columns that penstock.yml does not name, kept in raw: {', '.join(extra)}")
+def _report_headings(columns: Sequence[str], header: Sequence[str], location: str, notice: Notice) -> None:
     repeated = [column for column, heading in zip(columns, header, strict=True) if column != raw_columns([heading])[0]]
     if repeated:
         notice(f"{location}: headings that are there twice or empty, kept as {', '.join(repeated)}")

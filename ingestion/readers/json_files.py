@@ -122,6 +122,7 @@ def _read_lines(draft: ParcelDraft, chunk: Chunk) -> Parcel:
         loaded=loaded,
         skipped=skipped,
         size_bytes=chunk.end,
+        start_bytes=chunk.offset,
         position_bytes=chunk.end,
         lines=chunk.first_line - 1 + len(lines),
     )

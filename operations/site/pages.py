@@ -95,11 +95,17 @@ def _dead_letters(connection: duckdb.DuckDBPyConnection, runs: list[dict[str, An
 
 
 def _rejected(connection: duckdb.DuckDBPyConnection, model: str) -> list[dict[str, Any]]:
+    row = connection.execute(
+        "select data_type from information_schema.columns "
+        "where table_schema = 'marts' and table_name = ? and column_name = 'failed_rules'",
+        [model],
+    ).fetchone()
+    rules = "failed_rules" if row and str(row[0]).endswith("[]") else "string_split(failed_rules, ',')"
     return _rows(
         connection,
         f"""
         select {quote_literal(model)} as model, rule, count(*) as records
-        from (select unnest(failed_rules) as rule from marts.{quote_identifier(model)})
+        from (select unnest({rules}) as rule from marts.{quote_identifier(model)})
         group by rule order by records desc limit 100
         """,
     )

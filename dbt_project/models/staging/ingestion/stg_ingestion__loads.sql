@@ -13,6 +13,18 @@ finished_packages as (
     where packages.status = 0
 ),
 
+-- a load from the start of a file begins a new version of it, which takes the place of the one before
+version_starts as (
+    select
+        source.source,
+        source.location,
+        max(source.loaded_at) as loaded_at
+    from source
+    inner join finished_packages on source._dlt_load_id = finished_packages.load_id
+    where source.start_bytes = 0 and source.kind <> 'api'
+    group by source.source, source.location
+),
+
 renamed as (
     select
         -- ids
@@ -30,10 +42,13 @@ renamed as (
         source.records_skipped as count_skipped,
         -- booleans
         finished_packages.load_id is not null as is_complete,
+        coalesce(source.loaded_at >= version_starts.loaded_at, true) as is_current,
         -- timestamps
         source.loaded_at
     from source
     left join finished_packages on source._dlt_load_id = finished_packages.load_id
+    left join version_starts
+        on source.source = version_starts.source and source.location = version_starts.location
     where source.repeat_number = 1
 )
 
