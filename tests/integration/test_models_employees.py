@@ -51,7 +51,7 @@ class Raw:
             self.connection.execute(f"create table raw.{system}__employees (record varchar, {lineage})")
         self.connection.execute(
             "create table raw.loads (load_id varchar, run_id varchar, source varchar, kind varchar, location varchar, "
-            "content_hash varchar, records_read bigint, records_loaded bigint, records_dead_lettered bigint, "
+            "content_hash varchar, start_bytes bigint, records_read bigint, records_loaded bigint, records_dead_lettered bigint, "
             "records_skipped bigint, loaded_at timestamptz, _dlt_load_id varchar)"
         )
         self.connection.execute("create table raw._dlt_loads (load_id varchar, status bigint)")
@@ -89,7 +89,7 @@ class Raw:
         marks = ", ".join("?" * len(numbered[0]))
         self.connection.executemany(f"insert into raw.{source} ({names}, {LINEAGE}) values ({marks})", numbered)
         self.connection.execute(
-            "insert into raw.loads values (?, 'run', ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)",
+            "insert into raw.loads values (?, 'run', ?, ?, ?, ?, 0, ?, ?, 0, 0, ?, ?)",
             [load, source, kind, f"{load}.file", content, len(numbered), len(numbered), loaded_at, f"package{load}"],
         )
         if is_complete:
