@@ -51,8 +51,8 @@ class Raw:
             self.connection.execute(f"create table raw.{system}__employees (record varchar, {lineage})")
         self.connection.execute(
             "create table raw.loads (load_id varchar, run_id varchar, source varchar, kind varchar, location varchar, "
-            "content_hash varchar, start_bytes bigint, records_read bigint, records_loaded bigint, records_dead_lettered bigint, "
-            "records_skipped bigint, loaded_at timestamptz, _dlt_load_id varchar)"
+            "content_hash varchar, start_bytes bigint, records_read bigint, records_loaded bigint, "
+            "records_dead_lettered bigint, records_skipped bigint, loaded_at timestamptz, _dlt_load_id varchar)"
         )
         self.connection.execute("create table raw._dlt_loads (load_id varchar, status bigint)")
         return self
