@@ -135,6 +135,7 @@ def test_a_column_that_every_file_lacks_is_there_and_empty(bench: Bench) -> None
     (bench.inbox / "a.csv").write_text("id\n1\n")
     bench.ingest()
     assert bench.query("select id, name from raw.hr__people") == [("1", None)]
+    assert bench.notices() == ["schema drift in inbox/a.csv: columns gone name"]
 
 
 def test_a_fresh_machine_that_has_only_the_warehouse_goes_on(bench: Bench) -> None:

@@ -134,18 +134,10 @@ def test_a_header_without_any_declared_column_is_one_dead_letter(batch: Batch) -
     assert [letter[1] for letter in letters_of(parcels)] == ["unreadable_file"]
 
 
-def test_columns_missing_and_unknown_are_told(batch: Batch) -> None:
-    notices: list[str] = []
-    source = CsvSource(type="csv", path="*.csv", columns=["id", "email"])
-    read_bytes(b"id,badge\n1,x\n", batch, source=source, notices=notices)
-    assert notices == [
-        "input.csv: columns missing, left empty: email",
-        "input.csv: columns that penstock.yml does not name, kept in raw: badge",
-    ]
-
-
 def test_headings_met_twice_or_empty_keep_their_values(batch: Batch) -> None:
-    (parcel,) = read_bytes(b"ID,id,\n1,2,3\n", batch)
+    notices: list[str] = []
+    (parcel,) = read_bytes(b"ID,id,\n1,2,3\n", batch, notices=notices)
+    assert notices == ["input.csv: headings that are there twice or empty, kept as id_2, column_3"]
     assert list(parcel.row_columns) == ["id", "id_2", "column_3"]
     assert rows_of([parcel]) == [(2, "1", "2", "3")]
 

@@ -200,7 +200,10 @@ def test_a_stopped_run_says_why_and_what_readers_see_instead(tmp_path: Path) -> 
     text = index(tmp_path, runs=[run(), stopped], checks=[check(run_id="r3", is_success=False)]).text
     assert "Readers see release 20 , of 2026-03-02 06:00 UTC (run r2 )" in text
     assert "gate marts is closed" in text
-    assert "exit code 6: A critical expectation failed, so nothing is published." in text
+    assert (
+        "exit code 6: A critical expectation failed, or more records than the threshold allows, "
+        "so nothing is published." in text
+    )
     assert "✕ 1 critical check failed" in text
 
 
