@@ -11,6 +11,7 @@ from foundation.settings import Settings
 from operations.workers import Worker, serve
 
 MODULE = "operations.gate"
+TOLD = 3  # failed checks in the error line; all of them are on the quality page
 _WHAT_NOW = (
     "what was published before still stands; the report site and the rejected_ models tell the reasons; mend the data "
     "or the suite, or raise FAILURE_THRESHOLD_PERCENT for one run where that is what stopped it"
@@ -29,9 +30,11 @@ class Verdict:
     def stop_if_closed(self) -> None:
         """Raises GateError that says what failed."""
         if self.critical:
+            more = len(self.critical) - TOLD
             raise GateError(
                 f"the {self.gate} gate is closed, nothing is published: {len(self.critical)} critical of "
-                f"{len(self.checks)} checks failed: {' | '.join(self.critical)}",
+                f"{len(self.checks)} checks failed: {' | '.join(self.critical[:TOLD])}"
+                + (f" | and {more} more on the quality page" if more > 0 else ""),
                 fix=_WHAT_NOW,
             )
 

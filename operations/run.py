@@ -259,7 +259,7 @@ class _Stages:
             yield counts
         except BaseException as error:
             text = error.one_line() if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}"
-            self.emit(Event("failed", name, None, text, counts))
+            self.emit(Event("failed", name, None, text if len(text) < 160 else text[:150] + " ...", counts))
             with suppress(Exception):  # on a full disk the ledger cannot be written either; the first error counts
                 self.ledger.add_step(Step(name, "failed", started_at, datetime.now(UTC), counts, text))
             raise
