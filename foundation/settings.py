@@ -24,7 +24,7 @@ class _Section(BaseModel):
 
 
 class Retry(_Section):
-    """When a request that failed is sent again. Defaults: spec of the retry rule, exponential backoff with jitter."""
+    """When a request that failed is sent again: exponential backoff by 2, with jitter."""
 
     attempts: Annotated[int, Field(ge=1, le=20)] | None = Field(None, description="Tries in all; default MAX_RETRIES.")
     first_wait_seconds: Seconds = 1.0
@@ -36,7 +36,9 @@ class Pagination(_Section):
     """How the next page of an API is found."""
 
     type: Literal["page", "offset", "cursor", "next_url", "link_header", "none"] = "none"
-    size: Annotated[int, Field(ge=1, le=100_000)] | None = Field(None, description="Records asked for in one page.")
+    size: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        None, description="Records asked for in one page; default BATCH_SIZE."
+    )
     size_param: str | None = Field(None, description="Query parameter that carries `size`.")
     page_param: str = Field("page", description="Query parameter of the page number, offset or cursor.")
     first_page: int = Field(1, description="Number of the first page (page) or first offset (offset).")
@@ -123,7 +125,9 @@ class Settings(_Section):
     database_schema: str = Field("public", pattern=IDENTIFIER, description="Schema of the published tables.")
     api_base_url: str | None = Field(None, description="Unset: the bundled sample API is started while ingesting.")
     api_key: SecretStr | None = None
-    batch_size: int = Field(1000, ge=1, le=1_000_000)
+    batch_size: int = Field(
+        1000, ge=1, le=1_000_000, description="Records asked for in one API page where pagination names no size."
+    )
     max_retries: int = Field(3, ge=1, le=20, description="Tries of one request in all.")
     concurrency: int = Field(4, ge=1, le=64)
     progress_update_ms: int = Field(2000, ge=50, le=600_000)

@@ -140,6 +140,7 @@ class _Reader:
             source,
             known=self.variables,
             max_retries=self.settings.max_retries,
+            batch_size=self.settings.batch_size,
             known_pages={location: known.content_hash for location, known in state.prefixes.items()},
             cursor=state.cursor,
             batch=self.batch,

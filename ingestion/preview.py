@@ -62,6 +62,7 @@ def _ask(name: str, source: ApiSource, settings: Settings, variables: Mapping[st
         source,
         known=variables,
         max_retries=settings.max_retries,
+        batch_size=settings.batch_size,
         known_pages={location: known.content_hash for location, known in state.prefixes.items()},
         cursor=state.cursor,
         batch=None,

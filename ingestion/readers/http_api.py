@@ -22,7 +22,7 @@ from ingestion.parcels import Batch, DeadLetter, Parcel, ParcelDraft
 LARGEST_BODY = 256 * 1024 * 1024
 TRANSIENT = {408, 500, 502, 503, 504}
 RATE_LIMITED = 429
-# spec: a rate limit waits about five times longer than another fault.
+# A rate limit that names no time waits about five times longer than another fault.
 RATE_LIMIT_FACTOR = 5
 
 
@@ -58,6 +58,7 @@ class ApiReader:
         *,
         known: Mapping[str, str],
         max_retries: int,
+        batch_size: int,
         known_pages: Mapping[str, str],
         cursor: str | None,
         batch: Batch | None,
@@ -69,6 +70,7 @@ class ApiReader:
         self.cursor = cursor
         self.batch = batch
         self.attempts = source.retry.attempts or max_retries
+        self.page_size = source.pagination.size or batch_size
         self.url = expand(source.url, known)
 
     def parcels(self) -> Iterator[Parcel]:
@@ -103,8 +105,8 @@ class ApiReader:
     def _pages(self, client: httpx.Client) -> Iterator[Page]:
         paging = self.source.pagination
         params = dict(self.source.params)
-        if paging.size and paging.size_param:
-            params[paging.size_param] = str(paging.size)
+        if paging.size_param:
+            params[paging.size_param] = str(self.page_size)
         if self.cursor and self.source.cursor_param:
             params[self.source.cursor_param] = self.cursor
         position = paging.first_page

@@ -37,7 +37,14 @@ def reader(server: HTTPServer, batch: Batch, **options: Any) -> ApiReader:
     source = ApiSource.model_validate({"type": "api", "url": "${API_BASE_URL}/people", "retry": QUICK, **options})
     variables = {"API_BASE_URL": server.url_for("").rstrip("/"), "API_KEY": "s3cret"}
     return ApiReader(
-        "talent__people", source, known=variables, max_retries=3, known_pages=known_pages, cursor=cursor, batch=batch
+        "talent__people",
+        source,
+        known=variables,
+        max_retries=3,
+        batch_size=50,
+        known_pages=known_pages,
+        cursor=cursor,
+        batch=batch,
     )
 
 
@@ -70,6 +77,14 @@ def test_pages_are_read_to_the_end(server: HTTPServer, batch: Batch) -> None:
         "${API_BASE_URL}/people?page=1",
         "${API_BASE_URL}/people?page=2",
     ]
+
+
+def test_pages_are_as_large_as_declared_or_else_as_a_batch(server: HTTPServer, batch: Batch) -> None:
+    serve_pages(server, [[{"id": 1}]])
+    for size, wanted in ({"size": 7}, "7"), ({}, "50"):
+        paging = {"type": "page", "size_param": "per_page", **size}
+        list(reader(server, batch, records_path="data", pagination=paging).parcels())
+        assert server.log[-1][0].args["per_page"] == wanted
 
 
 def test_a_record_keeps_its_text(server: HTTPServer, batch: Batch) -> None:
@@ -216,6 +231,8 @@ def test_headers_carry_the_key_and_a_missing_name_is_told(server: HTTPServer, ba
 
 def test_an_api_that_is_not_there_is_a_clear_error(batch: Batch) -> None:
     source = ApiSource.model_validate({"type": "api", "url": "http://127.0.0.1:9/people", "retry": QUICK})
-    nobody = ApiReader("talent__people", source, known={}, max_retries=2, known_pages={}, cursor=None, batch=batch)
+    nobody = ApiReader(
+        "talent__people", source, known={}, max_retries=2, batch_size=50, known_pages={}, cursor=None, batch=batch
+    )
     with pytest.raises(SourceError, match="cannot reach the API"):
         list(nobody.parcels())
