@@ -63,7 +63,8 @@ class MartBook:
 # balance. They stay open until a book balances with them in it, so an imbalance does not heal by running again.
 _OPEN_LOADS = """
     create or replace temp table open_loads as
-    select * from raw.loads as loads
+    -- a crash can write the row of a load twice
+    select distinct on (load_id) loads.* from raw.loads as loads
     where load_id not in (select load_id from ops.booked_loads where run_id <> $run_id)
         and exists (
             select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0
