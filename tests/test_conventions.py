@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGES = ("foundation", "ingestion", "expectations", "publishing", "operations", "sample_data")
-# A package may import those before it in its row; operations stands on top of all.
+# What each package may import; operations stands on top of all.
 MAY_IMPORT = {
     "foundation": set(),
     "sample_data": set(),
