@@ -8,85 +8,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 
 from foundation.errors import ConfigError
+from foundation.sources import (
+    IDENTIFIER,
+    SOURCE_KINDS,
+    SOURCE_NAME,
+    SOURCE_SECTIONS,
+    AnySource,
+    ApiSource,
+    Identifier,
+    Seconds,
+    Section,
+    Source,
+)
 
 CONFIG_FILE = "penstock.yml"
-SOURCE_NAME = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*__[a-z][a-z0-9]*(_[a-z0-9]+)*$"
-IDENTIFIER = r"^[a-z_][a-z0-9_]*$"
-
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Retry(_Section):
-    """When a request that failed is sent again: exponential backoff by 2, with jitter."""
-
-    attempts: Annotated[int, Field(ge=1, le=20)] | None = Field(None, description="Tries in all; default MAX_RETRIES.")
-    first_wait_seconds: Seconds = 1.0
-    longest_wait_seconds: Seconds = 60.0
-    timeout_seconds: Seconds = Field(30.0, description="The longest that one response may take, body included.")
-
-
-class Pagination(_Section):
-    """How the next page of an API is found."""
-
-    type: Literal["page", "offset", "cursor", "next_url", "link_header", "none"] = "none"
-    size: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
-        None, description="Records asked for in one page; default BATCH_SIZE."
-    )
-    size_param: str | None = Field(None, description="Query parameter that carries `size`.")
-    page_param: str = Field("page", description="Query parameter of the page number, offset or cursor.")
-    first_page: int = Field(1, description="Number of the first page (page) or first offset (offset).")
-    next_path: str | None = Field(None, description="Dotted path in the body to the next cursor or next URL.")
-
-
-class CsvSource(_Section):
-    """Files of delimited text with a header line."""
-
-    type: Literal["csv"]
-    path: str = Field(description="A file or a glob, relative to penstock.yml.")
-    columns: list[Annotated[str, Field(pattern=IDENTIFIER)]] = Field(
-        default_factory=list,
-        description="Columns that raw always has, in snake_case; one that a file lacks is empty and reported.",
-    )
-    delimiter: Annotated[str, Field(min_length=1, max_length=4)] = ","
-    quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
-    encoding: str = "utf-8"
-
-
-class JsonSource(_Section):
-    """Files that hold a JSON array of records, or one record a line (NDJSON)."""
-
-    type: Literal["json"]
-    path: str = Field(description="A file or a glob, relative to penstock.yml.")
-    format: Literal["auto", "array", "lines"] = "auto"
-
-
-class ApiSource(_Section):
-    """Records that an HTTP API serves as JSON."""
-
-    type: Literal["api"]
-    url: str = Field(description="May hold ${NAME} of an environment variable or setting, such as ${API_BASE_URL}.")
-    params: dict[str, str] = Field(default_factory=dict)
-    headers: dict[str, SecretStr] = Field(
-        default_factory=dict, description="Values may hold ${NAME}, such as ${API_KEY}."
-    )
-    records_path: str = Field("", description="Dotted path in the body to the list of records; empty: the body is it.")
-    pagination: Pagination = Pagination()
-    cursor_path: str | None = Field(None, description="Field of a record that grows; only newer ones are asked for.")
-    cursor_param: str | None = Field(None, description="Query parameter that carries the newest cursor seen.")
-    retry: Retry = Retry()
-
-
-Source = Annotated[CsvSource | JsonSource | ApiSource, Field(discriminator="type")]
-
-
-class Export(_Section):
+class Export(Section):
     """Files written beside the published table."""
 
     formats: list[Literal["csv", "json", "parquet"]] = Field(min_length=1)
@@ -95,21 +36,19 @@ class Export(_Section):
     )
 
 
-class Output(_Section):
+class Output(Section):
     """A mart that readers get as a Postgres table."""
 
-    key: list[Annotated[str, Field(pattern=IDENTIFIER)]] = Field(
-        min_length=1, description="Columns of the primary key."
-    )
-    unique: list[Annotated[str, Field(pattern=IDENTIFIER)]] = Field(default_factory=list)
-    indexes: list[Annotated[str, Field(pattern=IDENTIFIER)]] = Field(default_factory=list)
-    json_columns: list[Annotated[str, Field(pattern=IDENTIFIER)]] = Field(
+    key: list[Identifier] = Field(min_length=1, description="Columns of the primary key.")
+    unique: list[Identifier] = Field(default_factory=list)
+    indexes: list[Identifier] = Field(default_factory=list)
+    json_columns: list[Identifier] = Field(
         default_factory=list, description="Text columns that hold JSON and become jsonb."
     )
     export: Export | None = None
 
 
-class Switches(_Section):
+class Switches(Section):
     """Steps of the build that can be left out one by one."""
 
     normalization: bool = True
@@ -118,7 +57,7 @@ class Switches(_Section):
     enrichment: bool = True
 
 
-class Settings(_Section):
+class Settings(Section):
     """All that a run needs to know. A field in capitals in the environment wins over the file."""
 
     database_url: SecretStr | None = Field(None, description="Publish target; unset: an embedded Postgres is started.")
@@ -132,6 +71,11 @@ class Settings(_Section):
     concurrency: int = Field(4, ge=1, le=64)
     progress_update_ms: int = Field(2000, ge=50, le=600_000)
     failure_threshold_percent: float = Field(10, ge=0, le=100)
+    allowed_roots: list[str] | None = Field(
+        None,
+        description="Folders or addresses that files may lie in, links followed; unset: the project and the folder "
+        "that a source's own path names.",
+    )
     work_dir: Path = Field(Path(".penstock"), description="Warehouse, logs, state and the embedded Postgres.")
     temp_dir: Path | None = Field(None, description="Large temporary files; default: tmp in work_dir.")
     output_dir: Path = Field(Path("exports"), description="Exported files.")
@@ -168,7 +112,7 @@ class Settings(_Section):
         held = [self.database_url, self.api_key]
         for source in self.sources.values():
             if isinstance(source, ApiSource):
-                held += source.headers.values()
+                held += source.secrets()
         return [value.get_secret_value() for value in held if value is not None and value.get_secret_value()]
 
 
@@ -212,7 +156,7 @@ def expand(text: str, known: Mapping[str, str]) -> str:
 
 
 def _is_section(annotation: Any) -> bool:
-    return annotation is Switches or "dict" in str(annotation)
+    return annotation is Switches or any(kind in str(annotation) for kind in ("dict", "list"))
 
 
 def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
@@ -264,7 +208,7 @@ def _config_error(
     first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     place = tuple(str(part) for part in first["loc"] if part != "[key]")
     # A discriminated union puts its tag into the place; it is no key of the file.
-    kind = place[2] if len(place) > 2 and place[0] == "sources" and place[2] in _SOURCE_KINDS else ""
+    kind = place[2] if len(place) > 2 and place[0] == "sources" and place[2] in SOURCE_KINDS else ""
     if kind:
         place = (*place[:2], *place[3:])
     key = ".".join(place) or "settings"
@@ -284,7 +228,7 @@ def _config_error(
     if first["type"] == "missing":
         return ConfigError(f"{key} is missing", where=where, fix="add it; penstock.schema.json tells what it takes")
     if first["type"].startswith("union_tag"):
-        return ConfigError(f"{key}.type is not known", where=where, fix=f"it is one of {', '.join(_SOURCE_KINDS)}")
+        return ConfigError(f"{key}.type is not known", where=where, fix=f"it is one of {', '.join(SOURCE_KINDS)}")
     if first["type"] == "string_pattern_mismatch":
         return ConfigError(f"{key} is {value!r}", where=where, fix=_PATTERNS[first["ctx"]["pattern"]])
     message = first["msg"].removeprefix("Value error, ")
@@ -292,7 +236,6 @@ def _config_error(
     return ConfigError(f"{key}{shown}", where=where, fix=message)
 
 
-_SOURCE_KINDS: dict[str, type[BaseModel]] = {"csv": CsvSource, "json": JsonSource, "api": ApiSource}
 _PATTERNS = {
     SOURCE_NAME: "a source is named <system>__<things>, in snake_case, as in hr__employees",
     IDENTIFIER: "a name is in snake_case: small letters, digits and _",
@@ -301,11 +244,10 @@ _PATTERNS = {
 
 def _allowed_keys(place: tuple[str, ...], kind: str) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
-        "pagination": Pagination,
-        "retry": Retry,
+        **SOURCE_SECTIONS,
         "export": Export,
         "switches": Switches,
-        "sources": _SOURCE_KINDS.get(kind, CsvSource),
+        "sources": SOURCE_KINDS.get(kind, AnySource),
         "outputs": Output,
     }
     for part in reversed(place[:-1]):

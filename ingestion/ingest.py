@@ -1,7 +1,6 @@
 """The ingest stage: every source read side by side, its parcels landed in raw; one that fails stops no other."""
 
 import contextlib
-import glob
 import hashlib
 import queue
 import shutil
@@ -15,12 +14,14 @@ from pathlib import Path
 
 from foundation.errors import PenstockError, SourceError, StorageError
 from foundation.events import Emit, Event
-from foundation.settings import ApiSource, CsvSource, JsonSource, Settings, Source
+from foundation.settings import Settings
+from foundation.sources import ApiSource, CsvSource, FileSource, JsonSource, Source
 from ingestion.parcels import Batch, Parcel, ParcelDraft
 from ingestion.readers.delimited import read_csv_file
-from ingestion.readers.framing import KnownPrefix, open_bytes, unreadable
+from ingestion.readers.framing import KnownPrefix
 from ingestion.readers.json_files import read_json_file
 from ingestion.state import SourceState, read_state
+from ingestion.stores import StoredFile, find_files
 
 STAGE = "ingest"
 # One package of dlt, and so the most work that a kill can undo.
@@ -93,21 +94,6 @@ def ingest(
     return IngestResult(results)
 
 
-def files_of(root: Path, source: CsvSource | JsonSource) -> list[Path]:
-    """The files that a source's path names, sorted. Raises SourceError when there is none."""
-    pattern = source.path if Path(source.path).is_absolute() else str(Path(glob.escape(str(root))) / source.path)
-    matches = glob.glob(pattern, recursive=True)  # noqa: PTH207 - takes absolute patterns too
-    found = sorted(Path(name) for name in matches)
-    if not found:
-        raise SourceError("no file is there", where=source.path, fix="put the file there or mend path in penstock.yml")
-    return found
-
-
-def location_of(root: Path, path: Path) -> str:
-    """How raw names a file: relative to the root where it lies below it, so that a moved project stays the same."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-
-
 @dataclass(frozen=True)
 class _Reader:
     root: Path
@@ -125,8 +111,8 @@ class _Reader:
             if isinstance(source, ApiSource):
                 yield from self._pages(name, source, state)
             else:
-                for path in files_of(self.root, source):
-                    yield from self._file(name, source, path, state, result)
+                for file in find_files(self.root, source.path, self.settings.allowed_roots):
+                    yield from self._file(name, source, file, state, result)
         except (SourceError, StorageError) as error:
             result.errors.append(error.one_line())
         except PenstockError as error:
@@ -142,31 +128,27 @@ class _Reader:
             max_retries=self.settings.max_retries,
             batch_size=self.settings.batch_size,
             known_pages={location: known.content_hash for location, known in state.prefixes.items()},
-            cursor=state.cursor,
+            cursor=state.cursors.get(""),
             batch=self.batch,
         ).parcels()
 
     def _file(
-        self, name: str, source: CsvSource | JsonSource, path: Path, state: SourceState, result: SourceResult
+        self, name: str, source: FileSource, file: StoredFile, state: SourceState, result: SourceResult
     ) -> Iterator[Parcel]:
-        location = location_of(self.root, path)
-        known = state.prefixes.get(location)
+        known = state.prefixes.get(file.location)
         try:
-            if known is None and (twin := _twin(path, state)) is not None:
-                self._notice(name, f"{location} holds the same as {twin}, which is loaded; skipped")
-                yield _empty_parcel(self.batch, name, source, location, state.prefixes[twin])
+            if known is None and (twin := _twin(file, state)) is not None:
+                self._notice(name, f"{file.location} holds the same as {twin}, which is loaded; skipped")
+                yield _empty_parcel(self.batch, name, source.type, file.location, state.prefixes[twin])
                 return
             if isinstance(source, CsvSource):
-                parcels = read_csv_file(
-                    path, location, name, source, known, self.batch, lambda text: self._notice(name, text)
-                )
-            else:
-                parcels = read_json_file(path, location, name, source, known, self.batch)
-            yield from parcels
+                yield from read_csv_file(file, name, source, known, self.batch, lambda text: self._notice(name, text))
+            elif isinstance(source, JsonSource):
+                yield from read_json_file(file, name, source, known, self.batch)
         except (OSError, EOFError) as error:
             if getattr(error, "errno", None) in (28, 122):  # our own disk is full: no fault of the file
                 raise
-            result.errors.append(unreadable(path, error).one_line())
+            result.errors.append(file.unreadable(error).one_line())
         except SourceError as error:
             result.errors.append(error.one_line())
 
@@ -174,19 +156,19 @@ class _Reader:
         self.emit(Event("noticed", STAGE, name, message))
 
 
-def _twin(path: Path, state: SourceState) -> str | None:
+def _twin(file: StoredFile, state: SourceState) -> str | None:
     """The location of a file with the same bytes, when this one is new under its name: renamed or copied."""
-    size = path.stat().st_size
+    size = file.size()
     candidates = {known.content_hash: place for place, known in state.prefixes.items() if known.position_bytes == size}
     if not candidates or size == 0:
         return None
-    with open_bytes(path) as stream:
+    with file.open() as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return candidates.get(digest)
 
 
-def _empty_parcel(batch: Batch, name: str, source: Source, location: str, twin: KnownPrefix) -> Parcel:
-    draft = ParcelDraft(batch, name, source.type, location, twin.content_hash)
+def _empty_parcel(batch: Batch, name: str, kind: str, location: str, twin: KnownPrefix) -> Parcel:
+    draft = ParcelDraft(batch, name, kind, location, twin.content_hash)
     return draft.seal(
         columns=[], loaded=0, size_bytes=twin.position_bytes, position_bytes=twin.position_bytes, lines=twin.lines
     )
@@ -239,7 +221,7 @@ def _packages(parcels: Iterator[Parcel]) -> Iterator[list[Parcel]]:
     package: list[Parcel] = []
     for parcel in parcels:
         package.append(parcel)
-        if sum(held.load.records_read for held in package) >= PACKAGE_ROWS:
+        if sum(held.count("read") for held in package) >= PACKAGE_ROWS:
             yield package
             package = []
     if package:
@@ -247,13 +229,7 @@ def _packages(parcels: Iterator[Parcel]) -> Iterator[list[Parcel]]:
 
 
 def _count(result: SourceResult, parcel: Parcel) -> None:
-    load = parcel.load
-    result.counts.update(
-        read=load.records_read,
-        loaded=load.records_loaded,
-        dead_lettered=load.records_dead_lettered,
-        skipped=load.records_skipped,
-    )
+    result.counts.update({what: parcel.count(what) for what in ("read", "loaded", "dead_lettered", "skipped")})
 
 
 def _first_columns(source: Source, state: SourceState) -> Sequence[str]:
@@ -265,10 +241,11 @@ def _first_columns(source: Source, state: SourceState) -> Sequence[str]:
 
 def _skip_copy(reader: _Reader, name: str, contents: dict[str, str], parcel: Parcel) -> Parcel:
     """Of two files or pages of one run with the same content only the first is loaded: content is a row's identity."""
-    first = contents.setdefault(parcel.load.content_hash, parcel.load.location)
-    if first == parcel.load.location or not parcel.load.records_read:
+    load = parcel.loads[0]
+    first = contents.setdefault(load.content_hash, load.location)
+    if first == load.location or not parcel.count("read"):
         return parcel
-    reader.emit(Event("noticed", STAGE, name, f"{parcel.load.location} holds the same as {first}; skipped"))
+    reader.emit(Event("noticed", STAGE, name, f"{load.location} holds the same as {first}; skipped"))
     return parcel.as_skipped()
 
 
@@ -281,11 +258,11 @@ def _report_drift(reader: _Reader, name: str, before: Sequence[str], parcel: Par
     now = list(parcel.row_columns)
     if not now:
         return before
-    usual = reader.state.get(name, SourceState()).columns.get(parcel.load.location) or before
+    usual = reader.state.get(name, SourceState()).columns.get(parcel.loads[0].location) or before
     added, gone = [column for column in now if column not in usual], [column for column in usual if column not in now]
     if usual and (added or gone):
         parts = [f"new columns {', '.join(added)}"] if added else []
         parts += [f"columns gone {', '.join(gone)}"] if gone else []
-        reader.emit(Event("noticed", STAGE, name, f"schema drift in {parcel.load.location}: {'; '.join(parts)}"))
+        reader.emit(Event("noticed", STAGE, name, f"schema drift in {parcel.loads[0].location}: {'; '.join(parts)}"))
     source = reader.settings.sources[name]
     return before if isinstance(source, CsvSource) and source.columns else now

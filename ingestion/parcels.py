@@ -46,7 +46,9 @@ class DeadLetter:
 class Load:
     """One row of raw.loads: a stretch of a file version, or a page, that a run read.
 
-    A stretch that starts at 0 begins a new version of its file, which takes the place of the one before.
+    A stretch that starts at 0 begins a new version of its file, which takes the place of the one before. `fields` is
+    JSON: what a record held, name to types, where raw has it whole. `token` is what the store says of the file's
+    version. `resume` is JSON: where the pages after this one begin; null once there are none.
     """
 
     load_id: str
@@ -66,16 +68,29 @@ class Load:
     columns: str
     cursor: str | None
     loaded_at: datetime
+    partition: str = ""
+    fields: str | None = None
+    token: str | None = None
+    resume: str | None = None
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """A load with its files; either file may be absent when there is nothing for it."""
+    """Loads with their files, which the pages of an API share; either may be absent when there is nothing for it."""
 
-    load: Load
+    loads: Sequence[Load]
     rows: Path | None
     row_columns: Sequence[str]
     dead_letters: Path | None
+
+    @property
+    def source(self) -> str:
+        """The source that all its loads are of."""
+        return self.loads[0].source
+
+    def count(self, what: str) -> int:
+        """The records read, loaded, dead_lettered or skipped, over all its loads."""
+        return sum(getattr(load, f"records_{what}") for load in self.loads)
 
     def remove_files(self) -> None:
         """Remove the files, once raw has them or nobody wants them."""
@@ -84,12 +99,13 @@ class Parcel:
                 file.unlink(missing_ok=True)
 
     def as_skipped(self) -> "Parcel":
-        """The same load with every record skipped and no file left."""
+        """The same loads with every record skipped and no file left."""
         self.remove_files()
-        load = replace(
-            self.load, records_loaded=0, records_dead_lettered=0, records_skipped=self.load.records_read, columns="[]"
-        )
-        return Parcel(load, None, (), None)
+        loads = [
+            replace(load, records_loaded=0, records_dead_lettered=0, records_skipped=load.records_read, columns="[]")
+            for load in self.loads
+        ]
+        return Parcel(loads, None, (), None)
 
 
 def new_load_id() -> str:
@@ -157,7 +173,7 @@ class ParcelDraft:
             cursor=cursor,
             loaded_at=self.batch.loaded_at,
         )
-        return Parcel(load, self.rows_file if loaded else None, columns, self._write_letters())
+        return Parcel([load], self.rows_file if loaded else None, columns, self._write_letters())
 
     def _write_letters(self) -> Path | None:
         if not self.letters:

@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from foundation.errors import LockedError, StorageError
 from foundation.warehouse import is_disk_full
-from ingestion.parcels import Parcel
+from ingestion.parcels import Load, Parcel
 
 DATASET = "raw"
 _LINEAGE_TYPES = {"_line": "bigint", "_loaded_at": "timestamp"}
@@ -89,8 +89,8 @@ def land(
     if not parcels:
         return
     resources = [
-        _rows(name, [parcel for parcel in parcels if parcel.load.source == name], declared.get(name, ()))
-        for name in sorted({parcel.load.source for parcel in parcels if parcel.rows})
+        _rows(name, [parcel for parcel in parcels if parcel.source == name], declared.get(name, ()))
+        for name in sorted({parcel.source for parcel in parcels if parcel.rows})
     ]
     with _explained(pipeline, warehouse):
         pipeline.run([*resources, _dead_letters(parcels), _loads(parcels)], loader_file_format="parquet")
@@ -104,7 +104,7 @@ def _rows(name: str, parcels: Sequence[Parcel], declared: Sequence[str]) -> Any:
         for parcel in parcels:
             if parcel.rows is not None:
                 hints = _hints([*declared, *parcel.row_columns, *_LINEAGE], _LINEAGE_TYPES)
-                yield _import_file(parcel.rows, parcel.load.records_loaded, hints)
+                yield _import_file(parcel.rows, parcel.count("loaded"), hints)
 
     return rows()
 
@@ -118,18 +118,19 @@ def _dead_letters(parcels: Sequence[Parcel]) -> Any:
     def dead_letters() -> Iterator[Any]:
         for parcel in parcels:
             if parcel.dead_letters is not None:
-                yield _import_file(parcel.dead_letters, parcel.load.records_dead_lettered, hints)
+                yield _import_file(parcel.dead_letters, parcel.count("dead_lettered"), hints)
 
     return dead_letters()
 
 
 def _loads(parcels: Sequence[Parcel]) -> Any:
-    names = list(asdict(parcels[0].load))
+    names = [field.name for field in fields(Load)]
 
     @dlt.resource(name="loads", write_disposition="append", columns=_hints(names, _LOAD_TYPES))
     def loads() -> Iterator[dict[str, Any]]:
         for parcel in parcels:
-            yield asdict(parcel.load)
+            for load in parcel.loads:
+                yield asdict(load)
 
     return loads()
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundation.errors import PenstockError
-from foundation.settings import ApiSource, Settings, Source
-from ingestion.ingest import files_of, location_of
-from ingestion.readers.framing import KnownPrefix, open_bytes, read_chunks
+from foundation.settings import Settings
+from foundation.sources import ApiSource, Source
+from ingestion.readers.framing import KnownPrefix, read_chunks
 from ingestion.state import SourceState, read_state
+from ingestion.stores import StoredFile, find_files
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,9 @@ def preview(root: Path, settings: Settings, variables: Mapping[str, str]) -> Ite
             if isinstance(source, ApiSource):
                 yield Preview(name, source.url, _ask(name, source, settings, variables, state.get(name, SourceState())))
                 continue
-            for path in files_of(root, source):
-                location = location_of(root, path)
-                known = state.get(name, SourceState()).prefixes.get(location)
-                yield Preview(name, location, _look(path, known))
+            for file in find_files(root, source.path, settings.allowed_roots):
+                known = state.get(name, SourceState()).prefixes.get(file.location)
+                yield Preview(name, file.location, _look(file, known))
         except PenstockError as error:
             yield Preview(name, _place(source), "cannot be read", error)
 
@@ -41,9 +41,9 @@ def _place(source: Source) -> str:
     return source.url if isinstance(source, ApiSource) else source.path
 
 
-def _look(path: Path, known: KnownPrefix | None) -> str:
+def _look(file: StoredFile, known: KnownPrefix | None) -> str:
     size, first_offset = 0, 0
-    with open_bytes(path) as stream:
+    with file.open() as stream:
         for number, chunk in enumerate(read_chunks(stream, known)):
             first_offset = chunk.offset if number == 0 else first_offset
             size += len(chunk.data)
@@ -64,7 +64,7 @@ def _ask(name: str, source: ApiSource, settings: Settings, variables: Mapping[st
         max_retries=settings.max_retries,
         batch_size=settings.batch_size,
         known_pages={location: known.content_hash for location, known in state.prefixes.items()},
-        cursor=state.cursor,
+        cursor=state.cursors.get(""),
         batch=None,
     )
     page = reader.first_page()

@@ -4,42 +4,55 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import duckdb
 
 from foundation.warehouse import open_warehouse
+from ingestion.parcels import Load
 from ingestion.readers.framing import KnownPrefix
 
+_COMPLETE = """
+    create or replace temp view complete_loads as
+    select {columns} from raw.loads as loads
+    where exists (select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0)
+"""
 # Of a location only its latest load counts: a file that went from A to B and back to A is new each time.
 _LATEST = """
-    select source, location, content_hash, position_bytes, lines, columns
-    from (
-        select loads.*, row_number() over (
-            partition by source, location order by loads.loaded_at desc, position_bytes desc, _dlt_load_id desc
-        ) as newest
-        from raw.loads as loads
-        where exists (
-            select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0
-        )
-    )
-    where newest = 1
+    select source, location, content_hash, position_bytes, lines, columns, fields, token
+    from complete_loads
+    qualify row_number() over (
+        partition by source, location order by loaded_at desc, position_bytes desc, _dlt_load_id desc
+    ) = 1
     order by source, location
 """
-_CURSORS = """
-    select source, arg_max(cursor, (loads.loaded_at, loads._dlt_load_id))
-    from raw.loads as loads
-    where cursor is not null and exists (
-        select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0
-    )
-    group by source
+# A walk over pages that was cut off goes on after the last page that arrived; `lines` of a page is its number.
+_WALKS = """
+    select
+        source,
+        coalesce(partition, ''),
+        arg_max(cursor, (loaded_at, _dlt_load_id, lines)) filter (where cursor is not null),
+        arg_max_null(resume, (loaded_at, _dlt_load_id, lines))
+    from complete_loads
+    where kind = 'api'
+    group by all
 """
 
 
 @dataclass(frozen=True)
 class SourceState:
-    """Where reading of one source stands and what columns it had, per location, and the API cursor."""
+    """Where reading of one source stands.
+
+    Per location: the bytes read, the columns, the types of each field of its records, the token of the version. Per
+    part ('' where there are none): the API cursor, and where a walk that was cut off goes on.
+    """
 
     prefixes: Mapping[str, KnownPrefix] = field(default_factory=dict)
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    cursor: str | None = None
+    fields: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    tokens: Mapping[str, str] = field(default_factory=dict)
+    cursors: Mapping[str, str] = field(default_factory=dict)
+    resumes: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_state(warehouse: Path) -> dict[str, SourceState]:
@@ -47,17 +60,39 @@ def read_state(warehouse: Path) -> dict[str, SourceState]:
     if not warehouse.exists():
         return {}
     with open_warehouse(warehouse) as connection:
-        there = connection.execute(
-            "select count(*) from information_schema.tables "
-            "where table_schema = 'raw' and table_name in ('loads', '_dlt_loads')"
-        ).fetchone()
-        if there != (2,):
+        if not _see_loads(connection):
             return {}
         latest = connection.execute(_LATEST).fetchall()
-        cursors = dict(connection.execute(_CURSORS).fetchall())
-    prefixes: dict[str, dict[str, KnownPrefix]] = {}
-    columns: dict[str, dict[str, list[str]]] = {}
-    for source, location, content_hash, position, lines, names in latest:
-        prefixes.setdefault(source, {})[location] = KnownPrefix(position, lines, content_hash)
-        columns.setdefault(source, {})[location] = json.loads(names or "[]")
-    return {source: SourceState(known, columns[source], cursors.get(source)) for source, known in prefixes.items()}
+        walks = connection.execute(_WALKS).fetchall()
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for source, location, content_hash, position, lines, columns, fields, token in latest:
+        parts = found.setdefault(source, {"prefixes": {}, "columns": {}, "fields": {}, "tokens": {}})
+        parts["prefixes"][location] = KnownPrefix(position, lines, content_hash)
+        parts["columns"][location] = json.loads(columns or "[]")
+        parts["fields"][location] = json.loads(fields or "{}")
+        if token:
+            parts["tokens"][location] = token
+    for source, partition, cursor, resume in walks:
+        for kind, value in (("cursors", cursor), ("resumes", resume)):
+            if value is not None:
+                found[source].setdefault(kind, {})[partition] = value
+    return {source: SourceState(**parts) for source, parts in found.items()}
+
+
+def _see_loads(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Make the view of complete loads; False where nothing was ever loaded."""
+    there = {
+        (table, column)
+        for table, column in connection.execute(
+            "select table_name, column_name from information_schema.columns where table_schema = 'raw'"
+        ).fetchall()
+    }
+    if ("loads", "load_id") not in there or ("_dlt_loads", "load_id") not in there:
+        return False
+    # A warehouse of an earlier version lacks the newest columns until the next landing adds them.
+    columns = [
+        f"loads.{name}" if ("loads", name) in there else f"null::varchar as {name}"
+        for name in (*Load.__dataclass_fields__, "_dlt_load_id")
+    ]
+    connection.execute(_COMPLETE.format(columns=", ".join(columns)))
+    return True

@@ -17,7 +17,8 @@ from rich.console import Console
 
 from foundation.errors import BooksError, GateError, PenstockError, PublishError, SourceError, StorageError
 from foundation.events import Emit, Event
-from foundation.settings import ApiSource, Settings
+from foundation.settings import Settings
+from foundation.sources import ApiSource
 from operations import books, build, gate, logs
 from operations.ledger import Ledger, Step
 from operations.lock import run_lock

@@ -3,37 +3,37 @@
 import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
-from foundation.settings import CsvSource
+from foundation.sources import CsvSource
 from ingestion.names import raw_columns
 from ingestion.parcels import Batch, DeadLetter, Parcel, ParcelDraft
 from ingestion.readers.csv_chunk import Table, read_chunk
-from ingestion.readers.framing import Chunk, KnownPrefix, open_bytes, read_chunks
+from ingestion.readers.framing import Chunk, KnownPrefix, read_chunks
+from ingestion.stores import StoredFile
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Notice = Callable[[str], None]
 
 
 def read_csv_file(
-    path: Path, location: str, name: str, source: CsvSource, known: KnownPrefix | None, batch: Batch, notice: Notice
+    file: StoredFile, name: str, source: CsvSource, known: KnownPrefix | None, batch: Batch, notice: Notice
 ) -> Iterator[Parcel]:
     """The parcels of what is new in a CSV file; none when nothing is. Raises SourceError when it cannot be read."""
-    quote = source.quote.encode()
-    with open_bytes(path) as stream:
+    quote = (source.quote or '"').encode()
+    with file.open() as stream:
         header, header_end = _read_header(stream, source)
         stream.seek(0)
         columns = raw_columns(header)
         table: Table | None = None
         for chunk in read_chunks(stream, known, quote=quote):
-            draft = ParcelDraft(batch, name, "csv", location, chunk.prefix_hash)
+            draft = ParcelDraft(batch, name, "csv", file.location, chunk.prefix_hash)
             if chunk.offset == 0:
                 problem = _header_problem(header, columns, source)
                 if problem:
                     yield _whole_file_letter(draft, chunk, problem)
                     return
-                _report_headings(columns, header, location, notice)
-            table = table or Table(columns, source.delimiter, source.quote)
+                _report_headings(columns, header, file.location, notice)
+            table = table or Table(columns, source.delimiter or ",", source.quote or '"')
             yield read_chunk(draft, chunk, table, header_end if chunk.offset == 0 else 0)
 
 
@@ -43,10 +43,12 @@ def _read_header(stream: io.BufferedIOBase, source: CsvSource) -> tuple[list[str
     while True:
         line = stream.readline(1_000_000)
         head += line
-        if not line or head.count(source.quote.encode()) % 2 == 0 or len(head) > 10_000_000:
+        if not line or head.count((source.quote or '"').encode()) % 2 == 0 or len(head) > 10_000_000:
             break
     text = head.removeprefix(BYTE_ORDER_MARK).decode(errors="replace")
-    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=source.delimiter, quotechar=source.quote))
+    rows = list(
+        csv.reader(io.StringIO(text, newline=""), delimiter=source.delimiter or ",", quotechar=source.quote or '"')
+    )
     return (rows[0] if rows else []), len(head)
 
 

@@ -3,18 +3,15 @@
 Nothing here loops over lines in Python: newlines are found by numpy, encodings checked by the decoder of CPython.
 """
 
-import gzip
 import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foundation.errors import SourceError
 from ingestion.parcels import DeadLetter
 
 CHUNK_BYTES = 64 * 1024 * 1024
@@ -44,30 +41,6 @@ class KnownPrefix:
     position_bytes: int
     lines: int
     content_hash: str
-
-
-def open_bytes(path: Path) -> io.BufferedIOBase:
-    """`path` for reading, unpacked when it is gzip, whose end and checksum are then checked by reading it all.
-
-    Raises SourceError when it cannot be opened.
-    """
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
-        raw = path.open("rb")
-        packed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        return gzip.GzipFile(fileobj=raw) if packed else raw
-    except OSError as error:
-        raise unreadable(path, error) from error
-
-
-def unreadable(path: Path, error: Exception) -> SourceError:
-    """The error for a file that gives its bytes only in part or not at all."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return SourceError(
-        f"the file cannot be read: {reason}", where=str(path), fix="mend it or its permissions, run again"
-    )
 
 
 def read_chunks(

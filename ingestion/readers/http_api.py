@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import stamina
 
 from foundation.errors import SourceError
-from foundation.settings import ApiSource, expand
+from foundation.settings import expand
+from foundation.sources import ApiSource
 from ingestion.parcels import Batch, DeadLetter, Parcel, ParcelDraft
 
 LARGEST_BODY = 256 * 1024 * 1024
@@ -85,7 +86,7 @@ class ApiReader:
                 held = self._parcel(page)
         if held is not None:
             # Only a walk that came to its end may move the cursor: pages need not be sorted by it.
-            yield replace(held, load=replace(held.load, cursor=newest))
+            yield replace(held, loads=[replace(held.loads[0], cursor=newest)])
 
     def first_page(self) -> Page:
         """The first page alone. Raises SourceError."""

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from foundation.settings import JsonSource
+from foundation.sources import JsonSource
 from foundation.warehouse import quote_literal
 from ingestion.parcels import Batch, DeadLetter, Parcel, ParcelDraft
 from ingestion.readers.framing import (
@@ -23,11 +23,10 @@ from ingestion.readers.framing import (
     Lines,
     is_plain,
     letter_for_lines,
-    open_bytes,
     read_chunks,
     undecodable_lines,
-    unreadable,
 )
+from ingestion.stores import StoredFile
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LONGEST_RECORD = 256 * 1024 * 1024
@@ -56,25 +55,25 @@ MESSAGES = {
 
 
 def read_json_file(
-    path: Path, location: str, name: str, source: JsonSource, known: KnownPrefix | None, batch: Batch
+    file: StoredFile, name: str, source: JsonSource, known: KnownPrefix | None, batch: Batch
 ) -> Iterator[Parcel]:
     """The parcels of what is new in a JSON file; none when nothing is. Raises SourceError when it cannot be read."""
-    form = _form(path) if source.format == "auto" else source.format
+    form = _form(file) if source.format == "auto" else source.format
     if form == "lines":
-        with open_bytes(path) as stream:
+        with file.open() as stream:
             for chunk in read_chunks(stream, known):
-                yield _read_lines(ParcelDraft(batch, name, "json", location, chunk.prefix_hash), chunk)
+                yield _read_lines(ParcelDraft(batch, name, "json", file.location, chunk.prefix_hash), chunk)
     else:
-        yield from _read_document(path, location, name, known, batch)
+        yield from _read_document(file, name, known, batch)
 
 
-def _form(path: Path) -> str:
+def _form(file: StoredFile) -> str:
     """Whether a file is one document (an array, or objects over many lines) or lines of records, by its head."""
-    with open_bytes(path) as stream:
+    with file.open() as stream:
         try:
             head = stream.read(1_000_000).removeprefix(BYTE_ORDER_MARK).lstrip()
         except (OSError, EOFError) as error:
-            raise unreadable(path, error) from error
+            raise file.unreadable(error) from error
     if head.startswith(b"["):
         first, _, rest = head.partition(b"\n")
         # `[1]` over and over is lines of arrays; an array ends its first line open, or is all there is.
@@ -145,38 +144,38 @@ def _write_records(connection: duckdb.DuckDBPyConnection, draft: ParcelDraft, li
     )
 
 
-def _read_document(path: Path, location: str, name: str, known: KnownPrefix | None, batch: Batch) -> Iterator[Parcel]:
+def _read_document(file: StoredFile, name: str, known: KnownPrefix | None, batch: Batch) -> Iterator[Parcel]:
     """An array, or objects over many lines, are read whole, or not at all when they are what they were."""
-    content_hash, size, is_text, is_marked = _survey(path)
+    content_hash, size, is_text, is_marked = _survey(file)
     if known is not None and known.content_hash == content_hash:
         return
-    draft = ParcelDraft(batch, name, "json", location, content_hash)
+    draft = ParcelDraft(batch, name, "json", file.location, content_hash)
     # DuckDB reads from a copy that cannot change between the survey and the parse.
     copy = batch.folder / f"{name}.{draft.load_id}.json"
     try:
-        _unpack(path, copy, is_marked)
+        _unpack(file, copy, is_marked)
         loaded = _load_document(draft, copy, is_text)
     finally:
         copy.unlink(missing_ok=True)
     yield draft.seal(columns=["record"], loaded=loaded, size_bytes=size, position_bytes=size, lines=0)
 
 
-def _survey(path: Path) -> tuple[str, int, bool, bool]:
+def _survey(file: StoredFile) -> tuple[str, int, bool, bool]:
     """Hash, size in bytes, whether it is UTF-8 text without NUL, and whether it starts with a byte order mark."""
     content_hash, size, is_text, marked = "", 0, True, False
-    with open_bytes(path) as stream:
+    with file.open() as stream:
         try:
             for chunk in read_chunks(stream, None):
                 content_hash, size = chunk.prefix_hash, chunk.end
                 marked = marked or (chunk.offset == 0 and chunk.data.startswith(BYTE_ORDER_MARK))
                 is_text = is_text and is_plain(chunk.data)
         except (OSError, EOFError) as error:
-            raise unreadable(path, error) from error
+            raise file.unreadable(error) from error
     return content_hash, size, is_text, marked
 
 
-def _unpack(path: Path, copy: Path, is_marked: bool) -> None:
-    with open_bytes(path) as stream, copy.open("wb") as out:
+def _unpack(file: StoredFile, copy: Path, is_marked: bool) -> None:
+    with file.open() as stream, copy.open("wb") as out:
         if is_marked:
             stream.read(len(BYTE_ORDER_MARK))
         shutil.copyfileobj(stream, out, 4 * 1024 * 1024)

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from foundation.settings import CsvSource
+from foundation.sources import CsvSource
 from ingestion.parcels import Batch, Parcel
 from ingestion.readers.delimited import read_csv_file
 from ingestion.readers.framing import KnownPrefix
+from ingestion.stores import StoredFile
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "hr__employees"
 SOURCE = CsvSource(type="csv", path="*.csv")
@@ -36,7 +37,7 @@ def read(
     notices: list[str] | None = None,
 ) -> list[Parcel]:
     notices = [] if notices is None else notices
-    return list(read_csv_file(path, path.name, "hr__employees", source, known, batch, notices.append))
+    return list(read_csv_file(StoredFile(path, path.name), "hr__employees", source, known, batch, notices.append))
 
 
 def rows_of(parcels: Sequence[Parcel]) -> list[tuple[Any, ...]]:
@@ -109,7 +110,7 @@ def test_every_line_ends_in_one_place(
 def test_blank_lines_are_skipped_and_counted(batch: Batch) -> None:
     (parcel,) = read_bytes(b"id,name\n1,a\n\n2,b\n\r\n", batch)
     assert rows_of([parcel]) == [(2, "1", "a"), (4, "2", "b")]
-    assert (parcel.load.records_read, parcel.load.records_skipped) == (4, 2)
+    assert (parcel.count("read"), parcel.loads[0].records_skipped) == (4, 2)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_heading(batch: Batch) -> None:
@@ -156,35 +157,35 @@ def test_another_dialect_is_read_as_declared(batch: Batch) -> None:
 
 def test_a_grown_file_gives_its_new_lines_only(batch: Batch) -> None:
     (first,) = read_bytes(b"id,name\n1,a\n", batch)
-    known = KnownPrefix(first.load.position_bytes, first.load.lines, first.load.content_hash)
+    known = KnownPrefix(first.loads[0].position_bytes, first.loads[0].lines, first.loads[0].content_hash)
     (second,) = read_bytes(b"id,name\n1,a\n2,b\n", batch, known=known)
     assert rows_of([second]) == [(3, "2", "b")]
-    assert second.load.lines == 3
+    assert second.loads[0].lines == 3
 
 
 def test_a_grown_file_whose_last_line_had_no_newline_gives_its_new_lines_only(batch: Batch) -> None:
     (first,) = read_bytes(b"id,name\n1,a", batch)
-    known = KnownPrefix(first.load.position_bytes, first.load.lines, first.load.content_hash)
+    known = KnownPrefix(first.loads[0].position_bytes, first.loads[0].lines, first.loads[0].content_hash)
     (second,) = read_bytes(b"id,name\n1,a\n2,b\n", batch, known=known)
     assert rows_of([second]) == [(3, "2", "b")]
 
 
 def test_a_last_line_that_went_on_is_read_anew(batch: Batch) -> None:
     (first,) = read_bytes(b"id,name\n1,a", batch)
-    known = KnownPrefix(first.load.position_bytes, first.load.lines, first.load.content_hash)
+    known = KnownPrefix(first.loads[0].position_bytes, first.loads[0].lines, first.loads[0].content_hash)
     (second,) = read_bytes(b"id,name\n1,ab\n", batch, known=known)
     assert rows_of([second]) == [(2, "1", "ab")]
 
 
 def test_an_unchanged_file_gives_nothing(batch: Batch) -> None:
     (first,) = read_bytes(b"id,name\n1,a\n", batch)
-    known = KnownPrefix(first.load.position_bytes, first.load.lines, first.load.content_hash)
+    known = KnownPrefix(first.loads[0].position_bytes, first.loads[0].lines, first.loads[0].content_hash)
     assert read_bytes(b"id,name\n1,a\n", batch, known=known) == []
 
 
 def test_a_file_that_changed_in_its_head_is_read_anew(batch: Batch) -> None:
     (first,) = read_bytes(b"id,name\n1,a\n", batch)
-    known = KnownPrefix(first.load.position_bytes, first.load.lines, first.load.content_hash)
+    known = KnownPrefix(first.loads[0].position_bytes, first.loads[0].lines, first.loads[0].content_hash)
     (second,) = read_bytes(b"id,name\n1,z\n2,b\n", batch, known=known)
     assert rows_of([second]) == [(2, "1", "z"), (3, "2", "b")]
 
@@ -236,5 +237,5 @@ def test_whatever_the_bytes_are_each_one_is_accounted_for(batch: Batch, pieces: 
             values = next(found[1:] for found in rows_of(parcels) if found[0] == row)
             assert "\n" in "".join(value or "" for value in values)
     for parcel in parcels:
-        load = parcel.load
+        load = parcel.loads[0]
         assert load.records_read == load.records_loaded + load.records_dead_lettered + load.records_skipped

@@ -12,7 +12,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from foundation.errors import ConfigError, SourceError
-from foundation.settings import ApiSource
+from foundation.sources import ApiSource
 from ingestion.parcels import Batch, Parcel
 from ingestion.readers.http_api import ApiReader
 
@@ -73,7 +73,7 @@ def test_pages_are_read_to_the_end(server: HTTPServer, batch: Batch) -> None:
     serve_pages(server, [[{"id": 1}, {"id": 2}], [{"id": 3}]])
     parcels = list(reader(server, batch, **PAGED).parcels())
     assert records_of(parcels) == ['{"id": 1}', '{"id": 2}', '{"id": 3}']
-    assert [parcel.load.location for parcel in parcels] == [
+    assert [parcel.loads[0].location for parcel in parcels] == [
         "${API_BASE_URL}/people?page=1",
         "${API_BASE_URL}/people?page=2",
     ]
@@ -99,23 +99,23 @@ def test_an_item_that_is_no_object_is_a_dead_letter(server: HTTPServer, batch: B
     (parcel,) = reader(server, batch, **PAGED).parcels()
     letters = duckdb.sql(f"select line, page, reason, record from '{parcel.dead_letters}' order by line").fetchall()
     assert letters == [(2, 1, "not_an_object", '"lost"'), (3, 1, "not_an_object", "7")]
-    assert (parcel.load.records_read, parcel.load.records_loaded) == (3, 1)
+    assert (parcel.count("read"), parcel.loads[0].records_loaded) == (3, 1)
 
 
 def test_a_page_that_is_what_it_was_is_skipped(server: HTTPServer, batch: Batch) -> None:
     serve_pages(server, [[{"id": 1}], [{"id": 2}]])
     first = list(reader(server, batch, **PAGED).parcels())
-    known = {parcel.load.location: parcel.load.content_hash for parcel in first}
+    known = {parcel.loads[0].location: parcel.loads[0].content_hash for parcel in first}
     again = list(reader(server, batch, known_pages=known, **PAGED).parcels())
     assert records_of(again) == []
-    assert [parcel.load.records_skipped for parcel in again] == [1, 1]
+    assert [parcel.loads[0].records_skipped for parcel in again] == [1, 1]
 
 
 def test_the_cursor_moves_to_the_newest_record_and_is_asked_for(server: HTTPServer, batch: Batch) -> None:
     serve_pages(server, [[{"id": 1, "at": "2026-01-10"}, {"id": 2, "at": "2026-01-09T00:00:00Z"}]])
     options = {**PAGED, "cursor_path": "at", "cursor_param": "since"}
     parcels = list(reader(server, batch, **options).parcels())
-    assert parcels[-1].load.cursor == "2026-01-10"
+    assert parcels[-1].loads[0].cursor == "2026-01-10"
     list(reader(server, batch, cursor="2026-01-10", **options).parcels())
     assert server.log[-1][0].args["since"] == "2026-01-10"
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from foundation.settings import JsonSource
+from foundation.sources import JsonSource
 from ingestion.parcels import Batch, Parcel
 from ingestion.readers.framing import KnownPrefix
 from ingestion.readers.json_files import read_json_file
+from ingestion.stores import StoredFile
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def read(
     path = batch.folder.parent / "input.json"
     path.write_bytes(data)
     source = JsonSource(type="json", path="input.json", format=form)
-    return list(read_json_file(path, "input.json", "hr__employees", source, known, batch))
+    return list(read_json_file(StoredFile(path, "input.json"), "hr__employees", source, known, batch))
 
 
 def rows_of(parcels: list[Parcel]) -> list[tuple[int, str]]:
@@ -109,24 +110,24 @@ def test_every_record_ends_in_one_place(
 
 def test_deep_nesting_is_a_dead_letter_or_a_row_but_no_crash(batch: Batch) -> None:
     parcels = read(b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}\n" + b'{"b":1}\n', batch)
-    assert sum(parcel.load.records_read for parcel in parcels) == 2
+    assert sum(parcel.count("read") for parcel in parcels) == 2
     assert rows_of(parcels)[-1] == (2, '{"b":1}')
 
 
 def test_blank_lines_are_skipped_and_counted(batch: Batch) -> None:
     (parcel,) = read(b'{"a":1}\n\n{"a":2}\n', batch)
-    assert (parcel.load.records_read, parcel.load.records_loaded, parcel.load.records_skipped) == (3, 2, 1)
+    assert (parcel.count("read"), parcel.loads[0].records_loaded, parcel.loads[0].records_skipped) == (3, 2, 1)
 
 
 def test_grown_lines_give_the_new_ones_only(batch: Batch) -> None:
     (first,) = read(b'{"a":1}\n', batch)
-    known = KnownPrefix(first.load.position_bytes, first.load.lines, first.load.content_hash)
+    known = KnownPrefix(first.loads[0].position_bytes, first.loads[0].lines, first.loads[0].content_hash)
     assert rows_of(read(b'{"a":1}\n{"a":2}\n', batch, known)) == [(2, '{"a":2}')]
 
 
 def test_an_array_that_is_what_it_was_gives_nothing(batch: Batch) -> None:
     (first,) = read(b'[{"a":1}]', batch)
-    known = KnownPrefix(first.load.position_bytes, first.load.lines, first.load.content_hash)
+    known = KnownPrefix(first.loads[0].position_bytes, first.loads[0].lines, first.loads[0].content_hash)
     assert read(b'[{"a":1}]', batch, known) == []
     assert rows_of(read(b'[{"a":1},{"a":2}]', batch, known)) == [(1, '{"a":1}'), (2, '{"a":2}')]
 
@@ -149,7 +150,7 @@ def test_whatever_json_is_written_comes_back(
     objects = [text for text, value in zip(texts, values, strict=True) if isinstance(value, dict)]
     if not any("\ud800" <= letter <= "\udfff" for letter in body):
         assert [json.loads(record) for _, record in rows_of(parcels)] == [json.loads(text) for text in objects]
-        assert sum(parcel.load.records_read for parcel in parcels) == len(values)
+        assert sum(parcel.count("read") for parcel in parcels) == len(values)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -159,5 +160,5 @@ def test_whatever_the_bytes_are_each_line_is_accounted_for(batch: Batch, pieces:
     parcels = read(body, batch, form="lines")
     lines = body.split(b"\n")
     lines = lines[:-1] if lines[-1] == b"" else lines
-    assert sum(parcel.load.records_read for parcel in parcels) == len(lines)
+    assert sum(parcel.count("read") for parcel in parcels) == len(lines)
     assert len(rows_of(parcels)) + len(letters_of(parcels)) == sum(line != b"" for line in lines)

@@ -37,7 +37,11 @@ def test_paths_are_relative_to_the_root(tmp_path: Path) -> None:
         ("", {"FAILURE_THRESHOLD_PERCENT": "101"}, "FAILURE_THRESHOLD_PERCENT is '101'"),
         ("sources:\n  hr__x:\n    type: csv\n    pth: a\n", {}, r"sources\.hr__x\.pth .*line 4\): did you mean path\?"),
         ("sources:\n  hr__x:\n    type: csv\n", {}, r"sources\.hr__x\.path is missing \(.*line 2\)"),
-        ("sources:\n  hr__x:\n    type: xml\n    path: a\n", {}, r"sources\.hr__x\.type is not known .*csv, json, api"),
+        (
+            "sources:\n  hr__x:\n    type: xml\n    path: a\n",
+            {},
+            r"sources\.hr__x\.type is not known .*csv, json, parquet, api",
+        ),
         (
             "sources:\n  hr__x:\n    type: csv\n    path: a\n    columns: [First Name]\n",
             {},
