@@ -3,11 +3,15 @@
 import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 
 from foundation.sources import CsvSource
 from ingestion.names import raw_columns
 from ingestion.parcels import Batch, DeadLetter, Parcel, ParcelDraft
-from ingestion.readers.csv_chunk import Table, read_chunk
+from ingestion.readers.ahead import in_order
+from ingestion.readers.csv_chunk import read_chunk
+from ingestion.readers.csv_parse import Table
 from ingestion.readers.framing import Chunk, KnownPrefix, read_chunks
 from ingestion.stores import StoredFile
 
@@ -24,17 +28,29 @@ def read_csv_file(
         header, header_end = _read_header(stream, source)
         stream.seek(0)
         columns = raw_columns(header)
-        table: Table | None = None
-        for chunk in read_chunks(stream, known, quote=quote):
-            draft = ParcelDraft(batch, name, "csv", file.location, chunk.prefix_hash)
-            if chunk.offset == 0:
-                problem = _header_problem(header, columns, source)
-                if problem:
-                    yield _whole_file_letter(draft, chunk, problem)
-                    return
-                _report_headings(columns, header, file.location, notice)
-            table = table or Table(columns, source.delimiter or ",", source.quote or '"')
-            yield read_chunk(draft, chunk, table, header_end if chunk.offset == 0 else 0)
+        chunks = read_chunks(stream, known, quote=quote)
+        first = next(chunks, None)
+        if first is None:
+            return
+        if first.offset == 0:
+            problem = _header_problem(header, columns, source)
+            if problem:
+                draft = ParcelDraft(batch, name, "csv", file.location, first.prefix_hash)
+                yield _whole_file_letter(draft, first, problem)
+                return
+            _report_headings(columns, header, file.location, notice)
+        quoting = source.quote or '"'
+        table = Table(columns, source.delimiter or ",", quoting, source.escape or quoting)
+        yield from in_order(
+            partial(
+                read_chunk,
+                ParcelDraft(batch, name, "csv", file.location, chunk.prefix_hash),
+                chunk,
+                table,
+                header_end if chunk.offset == 0 else 0,
+            )
+            for chunk in chain([first], chunks)
+        )
 
 
 def _read_header(stream: io.BufferedIOBase, source: CsvSource) -> tuple[list[str], int]:
