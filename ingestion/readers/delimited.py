@@ -89,4 +89,4 @@ def _whole_file_letter(draft: ParcelDraft, chunk: Chunk, problem: str) -> Parcel
         DeadLetter("unreadable_file", problem, chunk.data, line=1, byte_offset=0, byte_length=len(chunk.data))
     )
     lines = chunk.data.count(b"\n") + (not chunk.data.endswith(b"\n"))
-    return draft.seal(columns=[], loaded=0, size_bytes=chunk.end, position_bytes=chunk.end, lines=lines)
+    return draft.seal(columns=[], size_bytes=chunk.end, position_bytes=chunk.end, lines=lines)
