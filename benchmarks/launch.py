@@ -37,13 +37,14 @@ def launch(argv: list[str], cwd: str, environment: dict[str, str], output: str, 
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that its children can be ended with it
         )
-        watch = _Watch(process.pid, time_limit)
+    watch = _Watch(process.pid, time_limit)
+    try:
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - started
-        watch.stop()
         process.returncode = os.waitstatus_to_exitcode(status)
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)  # children that outlived it would disturb what is measured next
+    finally:
+        watch.stop()
+        _end_all(process.pid)  # also children that outlived it: they would disturb what is measured next
     largest_process = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "exit_code": process.returncode,
@@ -55,13 +56,19 @@ def launch(argv: list[str], cwd: str, environment: dict[str, str], output: str, 
     }
 
 
+def _end_all(group: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
 class _Watch:
-    """Samples the memory of a process and its children, and ends them all when their time is over."""
+    """Samples the memory of a process and its children; ends them all when their time is over or nobody waits."""
 
     def __init__(self, pid: int, time_limit: float) -> None:
         self.peak_bytes = 0
         self.is_timed_out = False
         self._pid = pid
+        self._asked_by = os.getppid()
         self._deadline = time.monotonic() + time_limit
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -74,10 +81,10 @@ class _Watch:
     def _watch(self) -> None:
         root = psutil.Process(self._pid)
         while not self._is_over.wait(SAMPLE_SECONDS):
-            if time.monotonic() > self._deadline and not self.is_timed_out:
+            if time.monotonic() > self._deadline:
                 self.is_timed_out = True
-                with suppress(ProcessLookupError):
-                    os.killpg(self._pid, signal.SIGKILL)
+            if self.is_timed_out or os.getppid() != self._asked_by:
+                _end_all(self._pid)
             held = 0
             with suppress(psutil.Error):
                 for process in (root, *root.children(recursive=True)):

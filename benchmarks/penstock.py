@@ -75,6 +75,12 @@ def check_raw(folder: Path, dataset: Dataset) -> None:
         expect_rows(_one(folder, "select count(*) from raw.dead_letters"), dataset.dead_letters, "dead letters")
 
 
+def count_written(folder: Path) -> int:
+    """Rows that the run wrote into raw: records, dead letters, and what it notes of each load."""
+    tables = (SOURCE, "dead_letters", "loads")
+    return sum(int(_one(folder, f"select count(*) from raw.{table}")) for table in tables)
+
+
 def ingest_seconds(folder: Path) -> float | None:
     """How long the stage took by Penstock's own ledger: without the start of the command and its report."""
     found = _one(folder, "select max_by([started_at, finished_at], started_at) from ops.steps where stage = 'ingest'")
