@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks.benches import Context, find_benches
 from benchmarks.data import DEFAULT_FOLDER
-from benchmarks.measure import Plan, Result, measure, scratch
+from benchmarks.measure import Plan, Result, measure, scratch, stop_when_told
 from benchmarks.peers import Peers
 from benchmarks.report import RESULTS, print_results, write_results
 
@@ -35,6 +35,7 @@ def main(
     out: Annotated[Path, typer.Option(help="For latest.json and latest.svg.")] = RESULTS,
 ) -> None:
     """Measure Penstock beside other ways to do the same work."""
+    stop_when_told()
     console = Console(width=None if sys.stdout.isatty() else 150)
     benches = find_benches()
     if unknown := set(only or ()) - set(benches):

@@ -94,4 +94,5 @@ class _Watch:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, which ends the command too
     sys.stdout.write(json.dumps(launch(**json.loads(sys.argv[1]))) + "\n")

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from benchmarks import api_server
 from benchmarks.data import DEFAULT_FOLDER, Dataset, make_dataset
-from benchmarks.measure import Plan, Subject, SubjectError, run_subject, scratch
+from benchmarks.measure import Plan, Subject, SubjectError, run_subject, scratch, stop_when_told
 from benchmarks.penstock import check_raw, count_written, ingest_seconds, make_project
 from benchmarks.report import RESULTS, machine, render, versions, write_whole
 
@@ -84,6 +84,7 @@ def main(
     out: Annotated[Path, typer.Option(help="For loadtest.json and loadtest.svg.")] = RESULTS,
 ) -> None:
     """Sweep BATCH_SIZE and CONCURRENCY over a local API with refused requests and bad records."""
+    stop_when_told()
     console = Console(width=None if sys.stdout.isatty() else 150)
 
     def say(line: str) -> None:
@@ -255,10 +256,10 @@ def _plot(report: dict[str, Any], cells: Sequence[Cell], sizes: Sequence[int], w
             row = []
             for width in widths:
                 value = one.value(found[size, width])
-                # From 0, the worst, to 1, the best.
-                share = 0.5 if value is None or high == low else (value - low) / (high - low)
+                # The best has 1, one that is half as good a half: what is nearly alike looks alike.
+                share = 0.0 if not value else value / high if one.is_more_better else low / value
                 text = "failed" if value is None else f"{value:,.0f}"
-                row.append({"text": text, "share": share if one.is_more_better else 1 - share})
+                row.append({"text": text, "share": share})
             rows.append({"label": f"{size:,}", "cells": row})
         maps.append({"title": one.title, "unit": one.unit, "rows": rows})
     held = report["machine"]

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -150,22 +151,33 @@ def run_command(command: Command, folder: Path, time_limit: float) -> Measuremen
         "output": str(output),
         "time_limit": time_limit,
     }
-    launched = subprocess.run(
+    launcher = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.launch", json.dumps(order)],
         cwd=ROOT,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
-    if launched.returncode:
-        raise SubjectError(_last_line(launched.stderr) or f"the launcher ended with {launched.returncode}")
-    told: dict[str, Any] = json.loads(launched.stdout)
+    try:
+        answer, complaint = launcher.communicate()
+    except BaseException:
+        launcher.terminate()  # and not kill: it ends the command with it
+        launcher.communicate()
+        raise
+    if launcher.returncode:
+        raise SubjectError(_last_line(complaint) or f"the launcher ended with {launcher.returncode}")
+    told: dict[str, Any] = json.loads(answer)
     text = output.read_text(encoding="utf-8", errors="replace")
     if told.pop("is_timed_out"):
         raise SubjectError(f"not done after {time_limit:g} s")
     if exit_code := told.pop("exit_code"):
         raise SubjectError(f"exit code {exit_code}: {_last_line(text)}")
     return Measurement(**told, output=text)
+
+
+def stop_when_told() -> None:
+    """Take a signal to end as an exception, so that whatever was started is stopped and cleared away."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def expect_rows(found: int, expected: int, what: str = "rows") -> None:

@@ -47,26 +47,20 @@ def print_results(results: Sequence[Result], titles: Mapping[str, str], console:
     """Show a table of each bench to a person."""
     for bench, group in groupby(results, key=lambda result: result.bench):
         found = list(group)
-        table = Table(
-            title=f"{titles[bench]} ({bench})", title_justify="left", title_style="bold", box=None, pad_edge=False
-        )
+        table = Table(title=f"{titles[bench]} ({bench})", title_justify="left", title_style="bold", box=None)
         table.add_column("subject", no_wrap=True)
-        for column in ("rows", "runs", "median s", "own s", "cpu s", "rows/s", "peak MB", f"x {found[0].against}"):
+        columns = ("rows", "runs", "median s", "own s", "cpu s", "rows/s", "peak MB", "time ratio", "ratio")
+        for column in columns:
             table.add_column(column, justify="right", no_wrap=True)
-        table.add_column("", style="dim", overflow="fold")
+        table.add_column(f"beside {found[0].against}", overflow="fold")
         for one in found:
             figures = [_figure(one.median_s, 2), _figure(one.own_s, 2), _figure(one.cpu_s, 2)]
-            figures += [_figure(one.rows_per_s, 0), _figure(one.peak_mb, 0), _figure(one.ratio, 2)]
-            note = f"FAILED: {one.error}" if one.error else note_of(asdict(one), found[0].rows)
+            figures += [_figure(one.rows_per_s, 0), _figure(one.peak_mb, 0)]
+            figures += [_figure(one.time_ratio, 2), _figure(one.ratio, 2)]
+            note = f"FAILED: {one.error}" if one.error else one.note
             table.add_row(one.subject, f"{one.rows:,}", str(one.runs), *figures, note)
         console.print(table)
         console.print()
-
-
-def note_of(entry: Mapping[str, Any], most_rows: int) -> str:
-    """The note of a result, which says so when it is of fewer rows than the bench has."""
-    is_slice = entry["rows"] < most_rows
-    return "; ".join(part for part in (entry["note"], "of the first rows, per row" if is_slice else "") if part)
 
 
 def render(template: str, **values: Any) -> str:

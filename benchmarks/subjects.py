@@ -37,7 +37,7 @@ def postgres_table(name: str, table: str, dataset: Dataset, dsn: str, command: C
     def check(_folder: Path, _output: str) -> None:
         expect_rows(int(query_postgres(dsn, f"select count(*) from {table}") or 0), dataset.rows)
 
-    return Subject(name, dataset.rows, prepare, check, f"{note}, whose server is not counted in memory")
+    return Subject(name, dataset.rows, prepare, check, note)
 
 
 def query_postgres(dsn: str, query: str) -> int | None:

@@ -1,5 +1,6 @@
 """A CSV file into the warehouse: Penstock, bare DuckDB, and what others would use."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.benches import Context
@@ -36,7 +37,7 @@ def subjects(context: Context) -> list[Subject]:
             context.plan.say(f"csv_to_raw: {name} is left out, as it is not installed; --with-peers installs it")
             continue
         found.append(make(context, context.dataset("csv", min(context.rows, most_rows)), context.postgres()))
-    return found
+    return [replace(one, note=f"{one.note}; the first rows only") if one.rows < context.rows else one for one in found]
 
 
 def _dlt(dataset: Dataset) -> Subject:
@@ -52,17 +53,19 @@ def _dlt(dataset: Dataset) -> Subject:
 
 def _pandas(_context: Context, dataset: Dataset, dsn: str) -> Subject:
     command = rival_command("pandas_postgres", str(dataset.path), dsn, "by_pandas")
-    return postgres_table("pandas", "by_pandas", dataset, dsn, command, "read_csv and to_sql into Postgres")
+    return postgres_table(
+        "pandas", "by_pandas", dataset, dsn, command, "read_csv and to_sql into Postgres, its server apart"
+    )
 
 
 def _ingestr(context: Context, dataset: Dataset, dsn: str) -> Subject:
     arguments = ["--source-uri", f"csv://{dataset.path}", "--source-table", "employees", "--dest-uri", dsn]
     arguments += ["--dest-table", "public.by_ingestr", "--yes", "--progress", "log"]
     command = context.peers.command("ingestr", "ingest", *arguments)
-    return postgres_table("ingestr", "by_ingestr", dataset, dsn, command, "into Postgres")
+    return postgres_table("ingestr", "by_ingestr", dataset, dsn, command, "into Postgres, its server apart")
 
 
 def _sling(context: Context, dataset: Dataset, dsn: str) -> Subject:
     arguments = ["--src-stream", f"file://{dataset.path}", "--tgt-conn", dsn, "--tgt-object", "public.by_sling"]
     command = context.peers.command("sling", "run", *arguments, "--mode", "full-refresh")
-    return postgres_table("sling", "by_sling", dataset, dsn, command, "into Postgres")
+    return postgres_table("sling", "by_sling", dataset, dsn, command, "into Postgres, its server apart")
