@@ -48,7 +48,11 @@ def main(
 
     if with_peers:
         say("installing the peers")
-        peers.install()
+        try:
+            peers.install()
+        except RuntimeError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
     found: list[Result] = []
     with scratch(data_dir) as folder:
         plan = Plan(runs or (1 if quick else 3), warm_up and not quick, time_limit, folder, say)

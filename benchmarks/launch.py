@@ -79,7 +79,6 @@ class _Watch:
         self._thread.join()
 
     def _watch(self) -> None:
-        root = psutil.Process(self._pid)
         while not self._is_over.wait(SAMPLE_SECONDS):
             if time.monotonic() > self._deadline:
                 self.is_timed_out = True
@@ -87,6 +86,7 @@ class _Watch:
                 _end_all(self._pid)
             held = 0
             with suppress(psutil.Error):
+                root = psutil.Process(self._pid)
                 for process in (root, *root.children(recursive=True)):
                     with suppress(psutil.Error):
                         held += process.memory_info().rss

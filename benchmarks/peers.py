@@ -30,7 +30,9 @@ class Peers:
         return Command((str(self.program(name)), *arguments), {"HOME": str(self.home)})
 
     def install(self) -> None:
-        """Install both; this alone needs the network. Raises RuntimeError with what went wrong."""
+        """Install both where they are not; this alone needs the network. Raises RuntimeError with what went wrong."""
+        if all(self.program(package.partition("==")[0]).exists() for package in PACKAGES):
+            return
         commands = [
             [sys.executable, "-m", "venv", str(self.folder)],
             [str(self.folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *PACKAGES],
