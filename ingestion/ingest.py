@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from foundation.errors import PenstockError, SourceError, StorageError
 from foundation.events import Emit, Event
@@ -22,6 +23,9 @@ from ingestion.readers.framing import KnownPrefix
 from ingestion.readers.json_files import read_json_file
 from ingestion.state import SourceState, read_state
 from ingestion.stores import StoredFile, find_files
+
+if TYPE_CHECKING:
+    from ingestion.readers.http_client import ApiClients
 
 STAGE = "ingest"
 # One package of dlt, and so the most work that a kill can undo.
@@ -62,7 +66,8 @@ def ingest(
 
     A source that fails is told in the result. Raises LockedError or StorageError when raw cannot be written.
     """
-    from ingestion import pipeline as landing  # dlt takes its time to import
+    from ingestion import pipeline as landing  # dlt takes its time to import, and so does httpx
+    from ingestion.readers.http_client import ApiClients
 
     folder = settings.temporary / "parcels"
     shutil.rmtree(folder, ignore_errors=True)
@@ -76,11 +81,18 @@ def ingest(
         emit(Event("noticed", STAGE, message="finished what an interrupted run had packed"))
     state = read_state(settings.warehouse)
     sources = {name: source for name, source in settings.sources.items() if not only or name in only}
-    reader = _Reader(root, settings, Batch(run_id, started_at, folder), variables, emit, state)
+    clients = ApiClients(
+        variables,
+        concurrency=settings.concurrency,
+        max_retries=settings.max_retries,
+        batch_size=settings.batch_size,
+        sources=[source for source in sources.values() if isinstance(source, ApiSource)],
+    )
+    reader = _Reader(root, settings, Batch(run_id, started_at, folder), clients, emit, state)
     declared = {name: source.columns for name, source in sources.items() if isinstance(source, CsvSource)}
     results = {name: SourceResult() for name in sources}
     try:
-        with contextlib.closing(_read_all(reader, sources, results, settings.concurrency)) as parcels:
+        with clients, contextlib.closing(_read_all(reader, sources, results, settings.concurrency)) as parcels:
             for package in _packages(parcels):
                 landing.land(pipeline, settings.warehouse, package, declared)
     except OSError as error:
@@ -99,7 +111,7 @@ class _Reader:
     root: Path
     settings: Settings
     batch: Batch
-    variables: Mapping[str, str]
+    clients: "ApiClients"
     emit: Emit
     state: Mapping[str, SourceState]
 
@@ -124,12 +136,10 @@ class _Reader:
         return ApiReader(
             name,
             source,
-            known=self.variables,
-            max_retries=self.settings.max_retries,
-            batch_size=self.settings.batch_size,
-            known_pages={location: known.content_hash for location, known in state.prefixes.items()},
-            cursor=state.cursors.get(""),
-            batch=self.batch,
+            self.clients,
+            self.batch,
+            state=state,
+            notice=lambda text: self._notice(name, text),
         ).parcels()
 
     def _file(

@@ -31,7 +31,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """One record that could not be parsed: its bytes, its place and the reason."""
+    """One record that could not be fetched or parsed: its bytes, its place and the reason."""
 
     reason: str
     message: str
@@ -40,6 +40,8 @@ class DeadLetter:
     byte_offset: int | None = None
     byte_length: int | None = None
     page: int | None = None
+    stage: str = "parse"
+    attempts: int = 1
 
 
 @dataclass(frozen=True)
@@ -173,15 +175,40 @@ class ParcelDraft:
             cursor=cursor,
             loaded_at=self.batch.loaded_at,
         )
-        return Parcel([load], self.rows_file if loaded else None, columns, self._write_letters())
+        letters = _write_letters(self.batch.folder, [(load, letter) for letter in self.letters])
+        return Parcel([load], self.rows_file if loaded else None, columns, letters)
 
-    def _write_letters(self) -> Path | None:
-        if not self.letters:
-            return None
-        path = self.batch.folder / f"{self.source}.{self.load_id}.dead_letters.parquet"
-        rows = [_letter_row(letter, self) for letter in self.letters]
-        pq.write_table(pa.Table.from_pylist(rows, schema=DEAD_LETTER_SCHEMA), path)
-        return path
+
+def seal_pages(
+    folder: Path, loads: Sequence[Load], rows: pa.Table, letters: Sequence[tuple[Load, DeadLetter]]
+) -> Parcel:
+    """The parcel of several pages, each with a load of its own; their rows share one file, their letters another.
+
+    `rows` has the columns page (the index of a load), record and line.
+    """
+    columns = {
+        "record": rows["record"],
+        "_line": rows["line"],
+        "_source": pa.repeat(loads[0].source, len(rows)),
+        "_run_id": pa.repeat(loads[0].run_id, len(rows)),
+        "_loaded_at": pa.repeat(pa.scalar(loads[0].loaded_at), len(rows)),
+    }
+    for name in ("location", "content_hash", "load_id"):
+        columns[f"_{name}"] = pa.array([getattr(load, name) for load in loads], pa.string()).take(rows["page"])
+    path = folder / f"{loads[0].source}.{loads[0].load_id}.rows.parquet"
+    if len(rows):
+        pq.write_table(pa.table(columns), path)
+    return Parcel(loads, path if len(rows) else None, ["record"] if len(rows) else [], _write_letters(folder, letters))
+
+
+def _write_letters(folder: Path, letters: Sequence[tuple[Load, DeadLetter]]) -> Path | None:
+    if not letters:
+        return None
+    first = letters[0][0]
+    path = folder / f"{first.source}.{first.load_id}.dead_letters.parquet"
+    rows = [_letter_row(load, letter) for load, letter in letters]
+    pq.write_table(pa.Table.from_pylist(rows, schema=DEAD_LETTER_SCHEMA), path)
+    return path
 
 
 DEAD_LETTER_SCHEMA = pa.schema(
@@ -207,7 +234,7 @@ DEAD_LETTER_SCHEMA = pa.schema(
 )
 
 
-def _letter_row(letter: DeadLetter, draft: ParcelDraft) -> dict[str, Any]:
+def _letter_row(load: Load, letter: DeadLetter) -> dict[str, Any]:
     kept = letter.record[:LONGEST_RECORD_KEPT]
     try:
         text, exact = kept.decode(), b"\0" not in kept
@@ -215,18 +242,16 @@ def _letter_row(letter: DeadLetter, draft: ParcelDraft) -> dict[str, Any]:
         text, exact = "", False
     if not exact:  # readable here, and byte for byte in record_bytes
         text = kept.decode(errors="backslashreplace").replace("\0", "\\x00")
-    identity = f"{draft.source}\0{draft.content_hash}\0{letter.line}\0{letter.byte_offset}\0{letter.reason}"
+    identity = f"{load.source}\0{load.content_hash}\0{letter.line}\0{letter.byte_offset}\0{letter.reason}"
     return {
         **{name: value for name, value in asdict(letter).items() if name != "record"},
         "dead_letter_id": hashlib.sha256(identity.encode()).hexdigest()[:32],
-        "load_id": draft.load_id,
-        "run_id": draft.batch.run_id,
-        "source": draft.source,
-        "stage": "parse",
-        "location": draft.location,
-        "content_hash": draft.content_hash,
+        "load_id": load.load_id,
+        "run_id": load.run_id,
+        "source": load.source,
+        "location": load.location,
+        "content_hash": load.content_hash,
         "record": text,
         "record_bytes": None if exact else kept,
-        "attempts": 1,
-        "occurred_at": draft.batch.loaded_at,
+        "occurred_at": load.loaded_at,
     }
