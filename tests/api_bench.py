@@ -10,7 +10,6 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 

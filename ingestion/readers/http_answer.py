@@ -29,6 +29,16 @@ class Fault(Exception):  # noqa: N818 - no error yet: another try may go well
         self.wait = wait
         self.stage = stage
         self.fix = fix
+        self.note = message
+
+    @property
+    def is_rate_limit(self) -> bool:
+        """Whether the server had too many requests."""
+        return self.reason == "http_429"
+
+    def __repr__(self) -> str:
+        """What the log of a retry tells."""
+        return self.note
 
 
 @dataclass(frozen=True)

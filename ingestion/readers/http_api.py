@@ -229,24 +229,25 @@ class ApiReader:
     def _answer(self, client: ApiClient, number: int, identifier: str, future: Future[Answer] | None) -> Page | Failure:
         try:
             if future is None:
-                raise self._no_answer(client, Fault("invalid_id", "the id makes no address", passes=False))
+                fault = Fault("invalid_id", "the id makes no address", passes=False)
+                raise self._no_answer(fault, client.hide(self.source.url))
             return self._answer_page(client, number, client.result(future))
         except AnswerError as error:
             record = json.dumps({"id": identifier}, ensure_ascii=False).encode()
-            where = client.location(self._id_url(client, identifier))
-            return Failure(number, where, error.reason, error.stage, error.what, error.attempts, record)
+            return Failure(number, error.where, error.reason, error.stage, error.what, error.attempts, record)
 
     def _answer_page(self, client: ApiClient, number: int, answer: Answer) -> Page:
+        location = client.location(answer.url)
         if not answer.body.is_list and not answer.body.count:
             at = f"at records_path {self.source.records_path!r}" if self.source.records_path else "in the answer"
-            raise self._no_answer(client, Fault("no_record", f"there is no record {at}", passes=False, stage="parse"))
-        location = client.location(answer.url)
+            fault = Fault("no_record", f"there is no record {at}", passes=False, stage="parse")
+            raise self._no_answer(fault, location)
         # Two ids whose answers are alike are still two records.
         content_hash = hash_records(answer.body.records, f"{location}\n".encode())
         return Page(number, location, answer.body.records, content_hash, Position(number + 1))
 
-    def _no_answer(self, client: ApiClient, fault: Fault) -> AnswerError:
-        return AnswerError(fault, f"{self.name}: {fault}", 1, where=client.location(client.url), fix="see the source")
+    def _no_answer(self, fault: Fault, where: str) -> AnswerError:
+        return AnswerError(fault, f"{self.name}: {fault}", 1, where=where, fix="see the source in penstock.yml")
 
     def _id_url(self, client: ApiClient, identifier: str) -> str:
         return client.address(client.url.replace("{id}", quote(identifier, safe="")), self.source.params)

@@ -271,22 +271,24 @@ class ApiClient:
                     try:
                         return ask()
                     except Fault as fault:
-                        wait = self._wait_after(fault, attempt.next_wait, url)
                         fault.args = (self.hide(str(fault)),)
+                        wait = self._wait_after(fault, attempt.next_wait)
+                        fault.note = f"{where}: {fault}; next try in {wait:.1f} s"
+                        if fault.is_rate_limit or fault.wait is not None:  # meant for all who ask this host
+                            self._clients.host(url).pause(wait)
+                            wait = 0.0
                         raise
         except Fault as fault:
             often = f" ({tries} attempts)" if fault.passes else ""
             raise AnswerError(fault, f"{self.name}: {fault}{often}", tries, where=where, fix=fix_for(fault)) from None
         raise AssertionError("unreachable: the retry either returns or raises")
 
-    def _wait_after(self, fault: Fault, usual: float, url: str) -> float:
-        """Seconds to wait before the next try; what the server asks for is kept by the whole host instead."""
-        longest = self.source.retry.longest_wait_seconds
-        if fault.wait is None and fault.reason != f"http_{RATE_LIMITED}":
-            return min(usual * random.uniform(0.9, 1.1), longest)
-        wait = usual * RATE_LIMIT_FACTOR if fault.wait is None else fault.wait
-        self._clients.host(url).pause(min(wait, longest))
-        return 0.0
+    def _wait_after(self, fault: Fault, usual: float) -> float:
+        """Seconds to wait before the next try."""
+        wait = fault.wait
+        if wait is None:
+            wait = usual * random.uniform(0.9, 1.1) * (RATE_LIMIT_FACTOR if fault.is_rate_limit else 1)
+        return min(wait, self.source.retry.longest_wait_seconds)
 
     def _sleep(self, seconds: float) -> None:
         if self._stopped.wait(seconds) if seconds > 0 else self._stopped.is_set():
@@ -364,30 +366,28 @@ class ApiClient:
         self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None
     ) -> tuple[httpx.Response, bytes]:
         host = self._clients.host(url)
-        while True:
-            self._sleep(host.wait())
-            with self._clients.slots:
-                if host.take():
-                    return self._send(method, url, headers, form)
-
-    def _send(
-        self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None
-    ) -> tuple[httpx.Response, bytes]:
-        limit = self.source.retry.timeout_seconds
         connections = self._clients.connections(self.source.http2)
-        self._clients.deadlines.start(limit)
+        limit = self.source.retry.timeout_seconds
         try:
             request = connections.build_request(method, url, headers=headers, data=form, timeout=limit)
-            with contextlib.closing(connections.send(request, stream=True)) as response:
-                content = self._content(response)
-                _check_status(response, content)
-                return response, content
+            while True:
+                self._sleep(host.wait())
+                with self._clients.slots:
+                    if host.take():
+                        return self._send(connections, request)
         except httpx.TimeoutException:
             raise Fault("timeout", f"no whole answer within {limit:g} s", passes=True) from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise Fault("invalid_request", f"the request cannot be sent: {error}", passes=False) from None
         except httpx.TransportError as error:
             raise _unreachable(error) from None
+
+    def _send(self, connections: httpx.Client, request: httpx.Request) -> tuple[httpx.Response, bytes]:
+        self._clients.deadlines.start(self.source.retry.timeout_seconds)
+        with contextlib.closing(connections.send(request, stream=True)) as response:
+            content = self._content(response)
+            _check_status(response, content)
+            return response, content
 
     def _content(self, response: httpx.Response) -> bytes:
         """The body as it came. Raises Fault when it is larger than allowed; of a refusal only the head is read."""
