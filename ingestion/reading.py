@@ -116,6 +116,8 @@ class Reading:
         if result.part.name or result.state == "stopped":
             self._tell("failed" if result.errors else "finished", result, "; ".join(result.errors) or result.state)
 
-    def _tell(self, name: Literal["started", "progressed", "finished", "failed"], result: PartResult, message: str = "") -> None:
+    def _tell(
+        self, name: Literal["started", "progressed", "finished", "failed"], result: PartResult, message: str = ""
+    ) -> None:
         part = result.part
         self._emit(Event(name, STAGE, part.source, message, dict(result.counts), part.name or None))

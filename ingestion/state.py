@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
-from foundation.warehouse import open_warehouse
+from foundation.sources import ApiSource, Source
+from foundation.warehouse import open_warehouse, quote_identifier
 from ingestion.parcels import Load
 from ingestion.readers.framing import KnownPrefix
 
@@ -77,6 +79,44 @@ def read_state(warehouse: Path) -> dict[str, SourceState]:
             if value is not None:
                 found[source].setdefault(kind, {})[partition] = value
     return {source: SourceState(**parts) for source, parts in found.items()}
+
+
+def known_records(warehouse: Path, name: str, source: Source, state: SourceState | None) -> pa.Array | None:
+    """SHA-256, as hex, of the records in raw that an API source asks for again: those in its lag window and the ties.
+
+    None where it asks for nothing again.
+    """
+    if not isinstance(source, ApiSource) or source.cursor_path is None or source.cursor_param is None:
+        return None
+    if state is None or not state.cursors:
+        return None
+    from ingestion.readers.http_fields import MOMENT, json_path, lagged
+
+    bounds = [lagged(cursor, source.cursor_lag) for cursor in state.cursors.values()]
+    with open_warehouse(warehouse) as connection:
+        _see_loads(connection)
+        return connection.execute(
+            f"""
+            with bounds as (
+                select min(try_cast(value as decimal(38, 9))) as number, min({MOMENT}) as moment, min(value) as value
+                from (select unnest($bounds) as value)
+            ),
+            records as (
+                select record, json_extract_string(record, $path) as value
+                from raw.{quote_identifier(name)} where _load_id in (select load_id from complete_loads)
+            ),
+            measured as (
+                select record, value, try_cast(value as decimal(38, 9)) as number, {MOMENT} as moment from records
+            )
+            select distinct sha256(record) as digest from measured, bounds
+            where case
+                when bounds.number is not null then measured.number >= bounds.number
+                when bounds.moment is not null then measured.moment >= bounds.moment
+                else measured.value >= bounds.value
+            end
+            """,
+            {"path": json_path(source.cursor_path), "bounds": bounds},
+        ).to_arrow_table()["digest"]
 
 
 def _see_loads(connection: duckdb.DuckDBPyConnection) -> bool:

@@ -95,12 +95,7 @@ def json_response(body: Any, **options: Any) -> Response:
 
 def records_of(parcels: Sequence[Parcel]) -> list[str]:
     """The texts of the records, in their order."""
-    return [
-        record
-        for parcel in parcels
-        if parcel.rows
-        for (record,) in fetch(parcel.rows, "select record from found")
-    ]
+    return [record for parcel in parcels if parcel.rows for (record,) in fetch(parcel.rows, "select record from found")]
 
 
 def letters_of(parcels: Sequence[Parcel], columns: str) -> list[tuple[Any, ...]]:

@@ -17,7 +17,8 @@ _TIME = re.compile(
     r"(?P<date>\d{4}-\d{2}-\d{2})"
     r"(?:(?P<mark>[Tt ])(?P<clock>\d{2}:\d{2}(?::\d{2}(?:\.(?P<fraction>\d+))?)?)(?P<zone>Z|z|[+-]\d{2}:?(?:\d{2})?)?)?"
 )
-_MOMENT = """
+# A text as a moment, in SQL; null where it is none.
+MOMENT = """
     coalesce(
         try_cast(value as timestamptz),
         try_strptime(value, [
@@ -33,7 +34,7 @@ _NEWEST = f"""
         select -1, $newest
     ),
     measured as (
-        select page, value, try_cast(value as decimal(38, 9)) as number, {_MOMENT} as moment
+        select page, value, try_cast(value as decimal(38, 9)) as number, {MOMENT} as moment
         from found
         where value is not null
     ),

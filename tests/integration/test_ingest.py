@@ -11,7 +11,7 @@ import pytest
 
 from foundation.events import Event
 from foundation.settings import load_settings
-from ingestion.ingest import IngestResult, ingest
+from ingestion.ingest import IngestResult, ingest, plan
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIG = """
@@ -41,11 +41,14 @@ class Bench:
     def ingest(self) -> IngestResult:
         self.runs += 1
         self.events.clear()
+        settings = load_settings(self.root, {})
+        started_at = START + timedelta(days=self.runs)
         return ingest(
             self.root,
-            load_settings(self.root, {}),
+            settings,
+            plan(self.root, settings, started_at=started_at),
             run_id=f"run-{self.runs}",
-            started_at=START + timedelta(days=self.runs),
+            started_at=started_at,
             variables={},
             emit=self.events.append,
         )
