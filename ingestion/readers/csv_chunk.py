@@ -39,13 +39,14 @@ class Table:
     columns: Sequence[str]
     delimiter: str
     quote: str
+    escape: str
 
     def scan(self, path: Path) -> str:
         types = ", ".join(f"{quote_literal(column)}: 'VARCHAR'" for column in self.columns)
         return (
             f"read_csv({quote_literal(str(path))}, auto_detect = false, header = false, columns = {{{types}}}, "
             f"delim = {quote_literal(self.delimiter)}, quote = {quote_literal(self.quote)}, "
-            f"escape = {quote_literal(self.quote)}, new_line = '\\n', strict_mode = true, store_rejects = true, "
+            f"escape = {quote_literal(self.escape)}, new_line = '\\n', strict_mode = true, store_rejects = true, "
             "nullstr = '', allow_quoted_nulls = false)"
         )
 
