@@ -29,12 +29,12 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-# Which bytes of every four are NUL in text that is mostly ASCII.
+# Which bytes of every four are NUL in text that is mostly ASCII and begins with an ASCII letter.
 _NUL_PATTERNS = {
-    "[0, 1, 1, 1]": "utf-32-le",
-    "[1, 1, 1, 0]": "utf-32-be",
-    "[0, 1, 0, 1]": "utf-16-le",
-    "[1, 0, 1, 0]": "utf-16-be",
+    (False, True, True, True): "utf-32-le",
+    (True, True, True, False): "utf-32-be",
+    (False, True, False, True): "utf-16-le",
+    (True, False, True, False): "utf-16-be",
 }
 _UNDECODABLE = re.compile(rb"\0((?:\\x[0-9a-f]{2,8})+)")
 
@@ -84,12 +84,10 @@ def _encoding(start: bytes, declared: str | None) -> tuple[str, str | None]:
     if named is not None:
         return ("utf-8" if named == "utf-8-sig" else named), None
     codes = np.frombuffer(start[: len(start) // 4 * 4], np.uint8).reshape(-1, 4)
-    if codes.size:
+    for pattern, encoding in _NUL_PATTERNS.items() if b"\0" in start[:4] else ():
         nuls = (codes == 0).mean(axis=0)
-        pattern = str([int(share > 0.3) for share in nuls])
-        clear = all(share > 0.3 or share < 0.02 for share in nuls)
-        if clear and pattern in _NUL_PATTERNS:
-            return _NUL_PATTERNS[pattern], f"{_NUL_PATTERNS[pattern]} by its NUL bytes"
+        if all(share > 0.3 if is_nul else share < 0.02 for share, is_nul in zip(nuls, pattern, strict=True)):
+            return encoding, f"{encoding} by its NUL bytes"
     return "utf-8", None
 
 
