@@ -11,7 +11,7 @@ SOURCE_NAME = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*__[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Identifier = Annotated[str, Field(pattern=IDENTIFIER)]
-Character = Annotated[str, Field(min_length=1, max_length=1)]
+Character = Annotated[str, Field(pattern=r"^[\x01-\x7f]$")]
 
 
 class Section(BaseModel):

@@ -13,11 +13,39 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 # Beyond this a letter keeps the head of the record; offset and length still lead to the whole of it.
 LONGEST_RECORD_KEPT = 100_000
+
+
+DEAD_LETTER_SCHEMA = pa.schema(
+    [
+        ("dead_letter_id", pa.string()),
+        ("load_id", pa.string()),
+        ("run_id", pa.string()),
+        ("source", pa.string()),
+        ("stage", pa.string()),
+        ("location", pa.string()),
+        ("content_hash", pa.string()),
+        ("line", pa.int64()),
+        ("byte_offset", pa.int64()),
+        ("byte_length", pa.int64()),
+        ("page", pa.int64()),
+        ("reason", pa.string()),
+        ("message", pa.string()),
+        ("record", pa.string()),
+        ("record_bytes", pa.binary()),
+        ("attempts", pa.int64()),
+        ("occurred_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -90,7 +118,7 @@ class Parcel:
 
     def count(self, what: str) -> int:
         """The records read, loaded, dead_lettered or skipped, over all its loads."""
-        return sum(getattr(load, f"records_{what}") for load in self.loads)
+        return sum(int(getattr(load, f"records_{what}")) for load in self.loads)
 
     def remove_files(self) -> None:
         """Remove the files, once raw has them or nobody wants them."""
@@ -124,6 +152,7 @@ class ParcelDraft:
     content_hash: str
     load_id: str = field(default_factory=new_load_id)
     letters: list[DeadLetter] = field(default_factory=list)
+    _bulk: list[pa.Table] = field(default_factory=list)
 
     @property
     def rows_file(self) -> Path:
@@ -140,6 +169,58 @@ class ParcelDraft:
             "_run_id": self.batch.run_id,
             "_loaded_at": self.batch.loaded_at,
         }
+
+    def write_rows(self, rows: pa.Table, lines: Numbers | int) -> None:
+        """Write `rows` with their lineage to the rows file; row i came from line lines[i], or `lines` + i."""
+        count = rows.num_rows
+        numbers = np.arange(lines, lines + count) if isinstance(lines, int) else lines
+        rows = rows.append_column("_line", pa.array(numbers, pa.int64()))
+        same = pa.array(np.zeros(count, np.int8))
+        constants = self.lineage()
+        for name, value in constants.items():
+            kind = pa.timestamp("us", tz="UTC") if isinstance(value, datetime) else pa.string()
+            rows = rows.append_column(name, pa.DictionaryArray.from_arrays(same, pa.array([value], kind)))
+        # A file that lives for seconds: packing it costs more than it saves.
+        pq.write_table(rows, self.rows_file, compression="none", use_dictionary=list(constants), write_statistics=False)
+
+    @property
+    def count_letters(self) -> int:
+        """Records set aside so far."""
+        return len(self.letters) + sum(int(table.num_rows) for table in self._bulk)
+
+    def add_letters(
+        self, reason: str, message: str, *, records: pa.Array, lines: Numbers, offsets: Numbers, lengths: Numbers
+    ) -> None:
+        """Set many records aside for one reason; `records` holds their bytes."""
+        try:
+            texts = pc.binary_slice(records, 0, LONGEST_RECORD_KEPT).cast(pa.large_string())
+        except pa.ArrowInvalid:
+            texts = None
+        if texts is None or pc.any(pc.match_substring(texts, "\0")).as_py():
+            self.letters += [
+                DeadLetter(reason, message, record, int(line), int(offset), int(length))
+                for record, line, offset, length in zip(records.to_pylist(), lines, offsets, lengths, strict=True)
+            ]
+            return
+        identity = [self.source, self.content_hash, pa.array(lines), pa.array(offsets), reason]
+        columns: dict[str, Any] = {
+            "_identity": pc.binary_join_element_wise(*[_text(part, len(records)) for part in identity], "\0"),
+            "line": pa.array(lines),
+            "byte_offset": pa.array(offsets),
+            "byte_length": pa.array(lengths),
+            "record": texts,
+        }
+        constants = self._letter_constants() | {"reason": reason, "message": message}
+        with duckdb.connect() as connection:
+            connection.register("letters", pa.table(columns))
+            self._bulk.append(
+                connection.execute(
+                    "select sha256(_identity)[:32] as dead_letter_id, * exclude (_identity), "
+                    + ", ".join(f"${name} as {name}" for name in constants)
+                    + " from letters",
+                    constants,
+                ).to_arrow_table()
+            )
 
     def seal(
         self,
@@ -165,9 +246,9 @@ class ParcelDraft:
             start_bytes=start_bytes,
             position_bytes=position_bytes,
             lines=lines,
-            records_read=loaded + len(self.letters) + skipped,
+            records_read=loaded + self.count_letters + skipped,
             records_loaded=loaded,
-            records_dead_lettered=len(self.letters),
+            records_dead_lettered=self.count_letters,
             records_skipped=skipped,
             columns=json.dumps(list(columns)),
             cursor=cursor,
@@ -176,57 +257,54 @@ class ParcelDraft:
         return Parcel([load], self.rows_file if loaded else None, columns, self._write_letters())
 
     def _write_letters(self) -> Path | None:
-        if not self.letters:
+        if not self.count_letters:
             return None
         path = self.batch.folder / f"{self.source}.{self.load_id}.dead_letters.parquet"
-        rows = [_letter_row(letter, self) for letter in self.letters]
-        pq.write_table(pa.Table.from_pylist(rows, schema=DEAD_LETTER_SCHEMA), path)
+        singles = pa.Table.from_pylist([self._letter_row(letter) for letter in self.letters], DEAD_LETTER_SCHEMA)
+        # Columns that a table lacks are null.
+        bulk = [
+            pa.Table.from_pydict(
+                {
+                    name: table[name].cast(kind) if name in table.column_names else pa.nulls(table.num_rows, kind)
+                    for name, kind in zip(DEAD_LETTER_SCHEMA.names, DEAD_LETTER_SCHEMA.types, strict=True)
+                },
+                schema=DEAD_LETTER_SCHEMA,
+            )
+            for table in self._bulk
+        ]
+        pq.write_table(pa.concat_tables([singles, *bulk]), path)
         return path
 
+    def _letter_row(self, letter: DeadLetter) -> dict[str, Any]:
+        kept = letter.record[:LONGEST_RECORD_KEPT]
+        try:
+            text, exact = kept.decode(), b"\0" not in kept
+        except UnicodeDecodeError:
+            text, exact = "", False
+        if not exact:  # readable here, and byte for byte in record_bytes
+            text = kept.decode(errors="backslashreplace").replace("\0", "\\x00")
+        identity = f"{self.source}\0{self.content_hash}\0{letter.line}\0{letter.byte_offset}\0{letter.reason}"
+        return {
+            **{name: value for name, value in asdict(letter).items() if name != "record"},
+            **self._letter_constants(),
+            "dead_letter_id": hashlib.sha256(identity.encode()).hexdigest()[:32],
+            "record": text,
+            "record_bytes": None if exact else kept,
+        }
 
-DEAD_LETTER_SCHEMA = pa.schema(
-    [
-        ("dead_letter_id", pa.string()),
-        ("load_id", pa.string()),
-        ("run_id", pa.string()),
-        ("source", pa.string()),
-        ("stage", pa.string()),
-        ("location", pa.string()),
-        ("content_hash", pa.string()),
-        ("line", pa.int64()),
-        ("byte_offset", pa.int64()),
-        ("byte_length", pa.int64()),
-        ("page", pa.int64()),
-        ("reason", pa.string()),
-        ("message", pa.string()),
-        ("record", pa.string()),
-        ("record_bytes", pa.binary()),
-        ("attempts", pa.int64()),
-        ("occurred_at", pa.timestamp("us", tz="UTC")),
-    ]
-)
+    def _letter_constants(self) -> dict[str, Any]:
+        return {
+            "load_id": self.load_id,
+            "run_id": self.batch.run_id,
+            "source": self.source,
+            "stage": "parse",
+            "location": self.location,
+            "content_hash": self.content_hash,
+            "attempts": 1,
+            "occurred_at": self.batch.loaded_at,
+        }
 
 
-def _letter_row(letter: DeadLetter, draft: ParcelDraft) -> dict[str, Any]:
-    kept = letter.record[:LONGEST_RECORD_KEPT]
-    try:
-        text, exact = kept.decode(), b"\0" not in kept
-    except UnicodeDecodeError:
-        text, exact = "", False
-    if not exact:  # readable here, and byte for byte in record_bytes
-        text = kept.decode(errors="backslashreplace").replace("\0", "\\x00")
-    identity = f"{draft.source}\0{draft.content_hash}\0{letter.line}\0{letter.byte_offset}\0{letter.reason}"
-    return {
-        **{name: value for name, value in asdict(letter).items() if name != "record"},
-        "dead_letter_id": hashlib.sha256(identity.encode()).hexdigest()[:32],
-        "load_id": draft.load_id,
-        "run_id": draft.batch.run_id,
-        "source": draft.source,
-        "stage": "parse",
-        "location": draft.location,
-        "content_hash": draft.content_hash,
-        "record": text,
-        "record_bytes": None if exact else kept,
-        "attempts": 1,
-        "occurred_at": draft.batch.loaded_at,
-    }
+def _text(part: Any, count: int) -> pa.Array:
+    """`part` as an array of `count` texts."""
+    return part.cast(pa.string()) if isinstance(part, pa.Array) else pa.repeat(pa.scalar(part, pa.string()), count)

@@ -2,23 +2,33 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 
 from foundation.errors import SourceError
 from foundation.sources import CsvSource
 from ingestion.names import snake_case
 from ingestion.parcels import Batch, DeadLetter, Parcel, ParcelDraft
-from ingestion.readers.csv_chunk import LONGEST_RECORD_LINES, Table, read_chunk
+from ingestion.readers.ahead import in_order
+from ingestion.readers.csv_chunk import read_chunk
+from ingestion.readers.csv_parse import Table
+from ingestion.readers.csv_salvage import LONGEST_RECORD_LINES
 from ingestion.readers.dialect import Dialect, NoTableError, find_dialect
 from ingestion.readers.encodings import HEAD_BYTES, Text, explain_undecodable, open_text
-from ingestion.readers.framing import Chunk, KnownPrefix, Lines, letter_for_lines, read_chunks
+from ingestion.readers.framing import (
+    Chunk,
+    KnownPrefix,
+    Lines,
+    Places,
+    read_chunks,
+    set_lines_aside,
+    set_overlong_aside,
+)
 from ingestion.stores import StoredFile
 
-# Of a file that is set aside whole, so much at a time: its letters are objects.
-LETTERS_CHUNK_BYTES = 4 * 1024 * 1024
-# Beyond this a notice names no further column.
+# Beyond this a message names no further column.
 MOST_NAMES_TOLD = 20
 Notice = Callable[[str], None]
 
@@ -51,30 +61,33 @@ def read_csv_file(
             return
         known = known if _read_alike(dialect, text, source, known, file.location, notice) else None
         gone = [column for column in dict.fromkeys((*source.columns, *expected)) if column not in dialect.columns]
-        set_aside = bool(gone) and source.schema_drift == "dead_letter"
-        quote = dialect.quote.encode()
+        chunks = read_chunks(text.stream, known, quote=dialect.quote.encode())
+        first = next(chunks, None)
+        if first is None:
+            return
+        if first.offset == 0:
+            _tell(text, dialect, source, file.location, notice)
+        read: Callable[..., Parcel] = partial(_read, encoding=text.encoding)
+        if gone and source.schema_drift == "freeze":
+            raise SourceError(
+                f"{name}: columns gone: {_listed(gone)}; nothing of the file is loaded",
+                where=file.location,
+                fix="mend the file, or set schema_drift: evolve in penstock.yml",
+            )
+        if gone and source.schema_drift == "dead_letter":
+            notice(f"{file.location}: columns gone: {_listed(gone)}; its records are dead letters")
+            read = partial(_set_aside, problem=f"columns gone: {_listed(gone)}")
         table = Table(dialect.columns, dialect.delimiter, dialect.quote, dialect.escape)
-        smaller = {"chunk_bytes": LETTERS_CHUNK_BYTES} if set_aside else {}
-        for chunk in read_chunks(text.stream, known, quote=quote, **smaller):
-            if gone and source.schema_drift == "freeze":
-                raise SourceError(
-                    f"{name}: columns gone: {_listed(gone)}; nothing of the file is loaded",
-                    where=file.location,
-                    fix="mend the file, or set schema_drift: evolve in penstock.yml",
-                )
-            draft = ParcelDraft(batch, name, "csv", file.location, chunk.prefix_hash)
-            header_bytes = 0
-            if chunk.offset == 0:
-                header_bytes = dialect.header_bytes
-                _tell(text, dialect, source, file.location, notice)
-                if set_aside:
-                    notice(f"{file.location}: columns gone: {_listed(gone)}; all its records are dead letters")
-            if set_aside:
-                yield _set_aside(draft, chunk, header_bytes, quote, f"columns gone: {_listed(gone)}")
-                continue
-            parcel = read_chunk(draft, chunk, table, header_bytes)
-            explain_undecodable(parcel, text.encoding)
-            yield parcel
+        yield from in_order(
+            partial(
+                read,
+                ParcelDraft(batch, name, "csv", file.location, chunk.prefix_hash),
+                chunk,
+                table,
+                dialect.header_bytes if chunk.offset == 0 else 0,
+            )
+            for chunk in chain([first], chunks)
+        )
 
 
 def _dialect(text: Text, source: CsvSource) -> Dialect:
@@ -144,23 +157,24 @@ def _whole_file(text: Text, known: KnownPrefix | None, draft: ParcelDraft, probl
     yield draft.seal(columns=[], loaded=0, size_bytes=size, position_bytes=size, lines=newlines + (last != b"\n"))
 
 
-def _set_aside(draft: ParcelDraft, chunk: Chunk, header_bytes: int, quote: bytes, problem: str) -> Parcel:
+def _read(draft: ParcelDraft, chunk: Chunk, table: Table, header_bytes: int, *, encoding: str) -> Parcel:
+    parcel = read_chunk(draft, chunk, table, header_bytes)
+    explain_undecodable(parcel, encoding)
+    return parcel
+
+
+def _set_aside(draft: ParcelDraft, chunk: Chunk, table: Table, header_bytes: int, *, problem: str) -> Parcel:
     """Every record of a chunk as a dead letter; blank lines are skipped as ever."""
-    body = Chunk(
-        chunk.data[header_bytes:],
-        chunk.offset + header_bytes,
-        chunk.first_line + chunk.data.count(b"\n", 0, header_bytes),
-        chunk.prefix_hash,
-        chunk.is_last,
-    )
+    body = chunk.after(header_bytes)
     lines = Lines(body.data)
-    blank = lines.blank()
     skipped = 0
-    for first, last in zip(*_record_lines(lines, quote), strict=True):
-        if blank[first] and first == last:
-            skipped += 1
-        else:
-            draft.letters.append(letter_for_lines(lines, body, int(first), int(last), "schema_drift", problem))
+    if body.is_overlong:
+        set_overlong_aside(draft, body)
+    else:
+        first, last = _record_lines(lines, table.quote.encode())
+        blank = lines.blank()[first] & (first == last) & (len(table.columns) > 1)
+        skipped = int(blank.sum())
+        set_lines_aside(draft, lines, body, first[~blank], last[~blank], "schema_drift", problem)
     return draft.seal(
         columns=[],
         loaded=0,
@@ -168,18 +182,19 @@ def _set_aside(draft: ParcelDraft, chunk: Chunk, header_bytes: int, quote: bytes
         size_bytes=chunk.end,
         start_bytes=chunk.offset,
         position_bytes=chunk.end,
-        lines=body.first_line - 1 + len(lines),
+        lines=body.first_line - 1 + body.lines,
     )
 
 
-def _record_lines(lines: Lines, quote: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _record_lines(lines: Lines, quote: bytes) -> tuple[Places, Places]:
     """The first and last line of every record, as its quotes tell; line by line where a quote is a stray one."""
-    closed = np.cumsum(lines.quotes(quote)) % 2 == 0
-    ends = np.flatnonzero(closed)
-    starts = np.concatenate([[0], ends[:-1] + 1]) if ends.size else np.empty(0, np.int64)
-    whole = ends - starts < LONGEST_RECORD_LINES
-    inside = np.zeros(len(lines), bool)
-    for first, last in zip(starts[whole & (ends > starts)], ends[whole & (ends > starts)], strict=True):
-        inside[first:last] = True  # the line after these goes on with their record
-    stops = np.flatnonzero(~inside)
-    return np.concatenate([[0], stops[:-1] + 1])[: len(stops)].astype(np.int64), stops.astype(np.int64)
+    ends = np.flatnonzero(np.cumsum(lines.quotes(quote)) % 2 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
+    is_whole = ends - starts < LONGEST_RECORD_LINES
+    # +1 where a record begins to go on, -1 where it ends: between them no line is the last of a record.
+    edges = np.zeros(len(lines) + 1, np.int64)
+    np.add.at(edges, starts[is_whole], 1)
+    np.add.at(edges, ends[is_whole], -1)
+    last = np.flatnonzero(np.cumsum(edges)[:-1] == 0)
+    first = np.concatenate([[0], last[:-1] + 1])[: len(last)]
+    return first.astype(np.int64), last.astype(np.int64)

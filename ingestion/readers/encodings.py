@@ -48,11 +48,6 @@ class Text:
     encoding: str
     found: str | None
 
-    @property
-    def is_recoded(self) -> bool:
-        """Whether the file itself is not UTF-8."""
-        return self.encoding != "utf-8"
-
     def whole_lines(self) -> bytes:
         """The lines of the head; empty where its first one goes on beyond it."""
         return self.head if len(self.head) < HEAD_BYTES else self.head[: self.head.rfind(b"\n") + 1]

@@ -22,8 +22,8 @@ from ingestion.readers.framing import (
     KnownPrefix,
     Lines,
     is_plain,
-    letter_for_lines,
     read_chunks,
+    set_lines_aside,
     undecodable_lines,
 )
 from ingestion.stores import StoredFile
@@ -94,14 +94,14 @@ def _is_json(text: bytes) -> bool:
 
 def _read_lines(draft: ParcelDraft, chunk: Chunk) -> Parcel:
     mark = len(BYTE_ORDER_MARK) if chunk.offset == 0 and chunk.data.startswith(BYTE_ORDER_MARK) else 0
-    body = Chunk(chunk.data[mark:], chunk.offset + mark, chunk.first_line, chunk.prefix_hash, chunk.is_last)
+    body = chunk.after(mark)
     lines = Lines(body.data)
     keep = ~lines.blank()
     skipped = len(lines) - int(keep.sum())
     if not is_plain(body.data):
         for index, problem in undecodable_lines(lines).items():
             keep[index] = False
-            draft.letters.append(letter_for_lines(lines, body, index, index, "not_utf8", problem))
+            set_lines_aside(draft, lines, body, np.array([index]), np.array([index]), "not_utf8", problem)
     data = lines.kept(keep)
     numbers = np.flatnonzero(keep)
     with duckdb.connect() as connection:
@@ -112,7 +112,7 @@ def _read_lines(draft: ParcelDraft, chunk: Chunk) -> Parcel:
         )
         bad = connection.execute("select _index, verdict from judged where verdict is not null order by 1").fetchall()
         for index, verdict in bad:
-            draft.letters.append(letter_for_lines(lines, body, index, index, verdict, MESSAGES[verdict]))
+            set_lines_aside(draft, lines, body, np.array([index]), np.array([index]), verdict, MESSAGES[verdict])
         loaded = len(numbers) - len(bad)
         if loaded:
             _write_records(connection, draft, f"_index + {int(body.first_line)}")
