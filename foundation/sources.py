@@ -103,11 +103,14 @@ class CsvSource(FileSource):
     @classmethod
     def _is_text_encoding(cls, value: str | None) -> str | None:
         try:
-            if value is None or (b"".decode(value) == "" and codecs.lookup(value).incrementaldecoder is not None):
-                return value
+            if value is not None:
+                b"a".decode(value, "ignore")  # codecs of bytes, such as hex, refuse that
+                codecs.getincrementaldecoder(value)
         except (LookupError, ValueError):
-            pass
-        raise ValueError("Python knows no text encoding of that name; utf-8, cp1252 or utf-16 are some that it knows")
+            raise ValueError(
+                "Python knows no text encoding of that name; utf-8, cp1252 or utf-16 are some that it knows"
+            ) from None
+        return value
 
     @model_validator(mode="after")
     def _differ(self) -> "CsvSource":

@@ -16,7 +16,7 @@ from ingestion.readers.csv_chunk import read_chunk
 from ingestion.readers.csv_parse import Table
 from ingestion.readers.csv_salvage import LONGEST_RECORD_LINES
 from ingestion.readers.dialect import Dialect, NoTableError, find_dialect
-from ingestion.readers.encodings import HEAD_BYTES, Text, explain_undecodable, open_text
+from ingestion.readers.encodings import BYTE_ORDER_MARK, HEAD_BYTES, Text, explain_undecodable, open_text
 from ingestion.readers.framing import (
     Chunk,
     KnownPrefix,
@@ -54,7 +54,7 @@ def read_csv_file(
         try:
             dialect = _dialect(text, source)
         except NoTableError as error:
-            if text.head.strip() or len(text.head) == HEAD_BYTES:
+            if text.head.removeprefix(BYTE_ORDER_MARK).strip() or len(text.head) == HEAD_BYTES:
                 yield from _whole_file(text, known, ParcelDraft(batch, name, "csv", file.location, ""), str(error))
             else:
                 notice(f"{file.location} holds only blank lines")
