@@ -25,6 +25,8 @@ MOST_COLUMNS = 16_384
 USUAL, UNUSUAL = (",", ";", "\t", "|", "\x01"), (":", "^", "~")
 # Shares of lines with the same number of fields: that of an unusual delimiter, and the least that proves anything.
 CLEAR, FAINT = 0.9, 0.25
+# So many lines that quoting breaks are told; a few are stray quotes.
+MANY_BROKEN = 3
 
 
 class NoTableError(Exception):
@@ -71,13 +73,15 @@ def find_dialect(head: bytes, source: CsvSource) -> Dialect:
         found.append(f"quote {best.quote!r}")
     if source.escape is None and best.escape != best.quote:
         found.append(f"escape {best.escape!r}")
+    if source.quote is None and best.misfits >= MANY_BROKEN and not replace(best, quote="", escape="").misfits:
+        found.append(f"{best.quote} as its quote, though {best.misfits} lines fit without only: quote: '' reads them")
     if best.is_unclosed:
         found.append("a header whose quote nothing closes")
     dialect = _with_header(best, source)
     if not dialect.header and source.header is None:
         found.append("no header, columns by position")
     if top and any(line.strip() for line in lines[:top]):
-        found.insert(0, f"{top} lines before the table left out, from {lines[0].strip()[:60]!r}")
+        found.insert(0, f"{top} line{'s' * (top > 1)} before the table left out, from {lines[0].strip()[:60]!r}")
     table_start = mark + sum(map(len, raw_lines[:top]))
     header_bytes = sum(map(len, raw_lines[top : top + best.header_lines])) if dialect.header else 0
     return replace(dialect, header_bytes=table_start + header_bytes, found=tuple(found))
@@ -110,7 +114,7 @@ class _Trial:
                 # The line on which the record began is to blame; those after it may be good.
                 first = reader.begun
                 if first == 0:
-                    unclosed = True
+                    unclosed = self.quote in self.lines[0]
                     records.append(self._fields_of(self.lines[0]))
                 else:
                     broken += 1
@@ -345,7 +349,7 @@ def _with_header(trial: _Trial, source: CsvSource) -> Dialect:
 
 def _refuse_header(source: CsvSource, first: Sequence[str]) -> None:
     raise NoTableError(
-        f"the header has none of the columns {', '.join(source.columns)[:500]}; it is {', '.join(first)[:200]}"
+        f"the header has none of the columns {', '.join(source.columns)[:500]}; it is {', '.join(first)[:200]!r}"
         "; if the file has no header, set header: false"
     )
 

@@ -77,13 +77,24 @@ def _encoding(start: bytes, declared: str | None) -> tuple[str, str | None]:
         told = marked != "utf-8" if named is None else not named.startswith(marked)
         return marked, f"{marked} by its byte order mark" if told else None
     if named is not None:
-        return ("utf-8" if named == "utf-8-sig" else named), None
+        doubt = f"{named} as declared, though its text is UTF-8" if _is_plainly_utf8(start, named) else None
+        return ("utf-8" if named == "utf-8-sig" else named), doubt
     codes = np.frombuffer(start[: len(start) // 4 * 4], np.uint8).reshape(-1, 4)
     for pattern, encoding in _NUL_PATTERNS.items() if b"\0" in start[:4] else ():
         nuls = (codes == 0).mean(axis=0)
         if all(share > 0.3 if is_nul else share < 0.02 for share, is_nul in zip(nuls, pattern, strict=True)):
             return encoding, f"{encoding} by its NUL bytes"
     return "utf-8", None
+
+
+def _is_plainly_utf8(start: bytes, named: str) -> bool:
+    """Whether letters beyond ASCII stand there in UTF-8, which text of another encoding would hardly be by chance."""
+    try:
+        return not (named.startswith("utf") or start.isascii()) and bool(
+            codecs.getincrementaldecoder("utf-8")().decode(start)
+        )
+    except UnicodeDecodeError:
+        return False
 
 
 def _recoded(stream: io.BufferedIOBase, encoding: str, *, only_returns: bool = False) -> io.BufferedIOBase:
@@ -182,7 +193,7 @@ def _undecodable_message(record: bytes | None, message: str, encoding: str) -> s
 
 def _is_western(records: pa.ChunkedArray) -> bool:
     """Whether most of these lines would be text in Windows' western code page: no unused code, no control character."""
-    lines = [line for line in records.to_pylist() if line is not None]
+    lines = [line for line in records.slice(0, 1000).to_pylist() if line is not None]
     texts = sum(_reads_as_western(line) for line in lines)
     return texts * 2 > len(lines)
 

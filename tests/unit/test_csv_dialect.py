@@ -319,7 +319,7 @@ def test_a_file_that_ends_in_its_head_and_one_that_goes_on_are_read_alike(case: 
         pytest.param(
             b"sep=|\nid|name\n1|a\n",
             {},
-            ["in.csv is read with 1 lines before the table left out, from 'sep=|'; delimiter '|' (its sep= line)"],
+            ["in.csv is read with 1 line before the table left out, from 'sep=|'; delimiter '|' (its sep= line)"],
             id="sep line",
         ),
         pytest.param(b"'id','name'\n'1','a,b'\n", {}, ['in.csv is read with quote "\'"'], id="quote"),
@@ -336,6 +336,18 @@ def test_a_file_that_ends_in_its_head_and_one_that_goes_on_are_read_alike(case: 
             {"header": False, "columns": ["id", "name", "day"]},
             ["in.csv has 2 fields a line, without day"],
             id="fields short of the columns",
+        ),
+        pytest.param(
+            b'id,x\n1,"a" b\n2,"c" d\n3,"e" f\n',
+            {},
+            ["in.csv is read with \" as its quote, though 3 lines fit without only: quote: '' reads them"],
+            id="quotes that quote nothing",
+        ),
+        pytest.param(
+            "id,name\n1,ä\n".encode(),
+            {"encoding": "cp1252"},
+            ["in.csv is read with cp1252 as declared, though its text is UTF-8"],
+            id="an encoding that is not its own",
         ),
         pytest.param(b"id,name\n", {}, ["in.csv has a header and no records"], id="header only"),
         pytest.param(
