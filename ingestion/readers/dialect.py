@@ -219,13 +219,18 @@ def _preamble(lines: Sequence[str], source: CsvSource, found: list[str]) -> tupl
             if delimiter is None:
                 delimiter = match[1]
                 found.append(f"delimiter {delimiter!r} (its sep= line)")
-        elif line.strip() and not _is_comment(line, source):
+        elif not _is_blank(line) and not _is_comment(line, source):
             break
         top += 1
     comments = sum(1 for _ in itertools.takewhile(lambda line: line.startswith("#"), lines[top:]))
     if top + comments < len(lines):
         top += comments - _heads_the_rest(lines[top:], comments)
+    top += sum(1 for _ in itertools.takewhile(_is_blank, lines[top:]))
     return top, delimiter
+
+
+def _is_blank(line: str) -> bool:
+    return not line.strip(" \r\n")
 
 
 def _is_comment(line: str, source: CsvSource) -> bool:
@@ -313,7 +318,8 @@ def _best_quoting(lines: Sequence[str], delimiter: str, source: CsvSource) -> _T
     if not any(f"{delimiter}'" in line or line.startswith("'") for line in lines):
         return usual
     single = _Trial(lines, delimiter, "'", source.escape or "'")
-    return single if single.misfits <= usual.misfits and single.quoted_fields() else usual
+    is_better = single.misfits <= usual.misfits and single.quoted_fields() and not usual.quoted_fields()
+    return single if is_better else usual
 
 
 def _judge_escape(trial: _Trial, source: CsvSource) -> _Trial:

@@ -225,6 +225,7 @@ DIALECTS: dict[str, tuple[bytes, str, list[tuple[Any, ...]], dict[str, Any]]] = 
         {},
     ),
     "comments before the header": (b"# by x\n# on 1 May, at noon\nid;name\n1;a\n2;b\n", "id name", TWO, {}),
+    "a comment and a blank line before the header": (b"#by x\n\nid;name\n1;a\n2;b\n", "id name", TWO, {}),
     "a header that begins with #": (b"#id,name\n1,a\n2,b\n", "id name", TWO, {}),
     "values that begin with #": (b"id,colour\n#1,#fff\n#2,#000\n", "id colour", [("#1", "#fff"), ("#2", "#000")], {}),
     "the sep= line of a spreadsheet": (b"sep=;\nid;name\n1;a\n2;b\n", "id name", TWO, {}),
