@@ -6,7 +6,7 @@ import queue
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +16,7 @@ from foundation.errors import PenstockError, SourceError, StorageError
 from foundation.events import Emit, Event
 from foundation.settings import Settings
 from foundation.sources import ApiSource, CsvSource, FileSource, JsonSource, Source
+from ingestion.packages import Package
 from ingestion.parcels import Batch, Parcel, ParcelDraft
 from ingestion.readers.delimited import read_csv_file
 from ingestion.readers.framing import KnownPrefix
@@ -24,8 +25,6 @@ from ingestion.state import SourceState, read_state
 from ingestion.stores import StoredFile, find_files
 
 STAGE = "ingest"
-# One package of dlt, and so the most work that a kill can undo.
-PACKAGE_ROWS = 2_000_000
 
 
 @dataclass
@@ -77,12 +76,12 @@ def ingest(
     state = read_state(settings.warehouse)
     sources = {name: source for name, source in settings.sources.items() if not only or name in only}
     reader = _Reader(root, settings, Batch(run_id, started_at, folder), variables, emit, state)
-    declared = {name: source.columns for name, source in sources.items() if isinstance(source, CsvSource)}
+    declared = {name: getattr(source, "columns", []) for name, source in sources.items()}
     results = {name: SourceResult() for name in sources}
     try:
         with contextlib.closing(_read_all(reader, sources, results, settings.concurrency)) as parcels:
-            for package in _packages(parcels):
-                landing.land(pipeline, settings.warehouse, package, declared)
+            for package in _packages(parcels, folder, lambda: landing.columns_of(pipeline, declared)):
+                landing.land(pipeline, settings.warehouse, package)
     except OSError as error:
         raise StorageError(
             f"cannot write: {error.strerror or error}", where=str(folder), fix="make room, then run again"
@@ -169,9 +168,7 @@ def _twin(file: StoredFile, state: SourceState) -> str | None:
 
 def _empty_parcel(batch: Batch, name: str, kind: str, location: str, twin: KnownPrefix) -> Parcel:
     draft = ParcelDraft(batch, name, kind, location, twin.content_hash)
-    return draft.seal(
-        columns=[], loaded=0, size_bytes=twin.position_bytes, position_bytes=twin.position_bytes, lines=twin.lines
-    )
+    return draft.seal(columns=[], size_bytes=twin.position_bytes, position_bytes=twin.position_bytes, lines=twin.lines)
 
 
 def _read_all(
@@ -217,13 +214,16 @@ def _read_all(
                 running -= ready.get() is None
 
 
-def _packages(parcels: Iterator[Parcel]) -> Iterator[list[Parcel]]:
-    package: list[Parcel] = []
+def _packages(
+    parcels: Iterator[Parcel], folder: Path, columns: Callable[[], Mapping[str, Sequence[str]]]
+) -> Iterator[Package]:
+    package: Package | None = None
     for parcel in parcels:
-        package.append(parcel)
-        if sum(held.count("read") for held in package) >= PACKAGE_ROWS:
+        package = package or Package(folder, columns())
+        package.add(parcel)
+        if package.is_full:
             yield package
-            package = []
+            package = None
     if package:
         yield package
 

@@ -1,4 +1,4 @@
-"""Parcels: what readers hand to the pipeline. Rows and dead letters as parquet files, one load record about them.
+"""Parcels: what readers hand to the pipeline. Rows and dead letters as Arrow tables, and load records about them.
 
 A parcel is a bounded stretch of one file version, or one page of an API. It becomes visible to the models only
 when all of it is in raw, and the next run starts where the last complete one ended: it is the checkpoint.
@@ -17,7 +17,6 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 # Beyond this a letter keeps the head of the record; offset and length still lead to the whole of it.
@@ -43,6 +42,18 @@ DEAD_LETTER_SCHEMA = pa.schema(
         ("record_bytes", pa.binary()),
         ("attempts", pa.int64()),
         ("occurred_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+# What every row carries of where it came from.
+LINEAGE_SCHEMA = pa.schema(
+    [
+        ("_source", pa.dictionary(pa.int32(), pa.string())),
+        ("_location", pa.dictionary(pa.int32(), pa.string())),
+        ("_content_hash", pa.dictionary(pa.int32(), pa.string())),
+        ("_line", pa.int64()),
+        ("_load_id", pa.dictionary(pa.int32(), pa.string())),
+        ("_run_id", pa.dictionary(pa.int32(), pa.string())),
+        ("_loaded_at", pa.timestamp("us", tz="UTC")),
     ]
 )
 Numbers = NDArray[np.int64]
@@ -104,12 +115,12 @@ class Load:
 
 @dataclass(frozen=True)
 class Parcel:
-    """Loads with their files, which the pages of an API share; either may be absent when there is nothing for it."""
+    """Loads with their rows and dead letters, which the pages of an API share; None where there are none."""
 
     loads: Sequence[Load]
-    rows: Path | None
+    rows: pa.Table | None
     row_columns: Sequence[str]
-    dead_letters: Path | None
+    dead_letters: pa.Table | None
 
     @property
     def source(self) -> str:
@@ -120,15 +131,8 @@ class Parcel:
         """The records read, loaded, dead_lettered or skipped, over all its loads."""
         return sum(int(getattr(load, f"records_{what}")) for load in self.loads)
 
-    def remove_files(self) -> None:
-        """Remove the files, once raw has them or nobody wants them."""
-        for file in (self.rows, self.dead_letters):
-            if file is not None:
-                file.unlink(missing_ok=True)
-
     def as_skipped(self) -> "Parcel":
-        """The same loads with every record skipped and no file left."""
-        self.remove_files()
+        """The same loads with every record skipped."""
         loads = [
             replace(load, records_loaded=0, records_dead_lettered=0, records_skipped=load.records_read, columns="[]")
             for load in self.loads
@@ -143,7 +147,7 @@ def new_load_id() -> str:
 
 @dataclass
 class ParcelDraft:
-    """A parcel that a reader is filling; `seal` checks its books and writes its dead letters."""
+    """A parcel that a reader is filling; `seal` closes its books."""
 
     batch: Batch
     source: str
@@ -153,11 +157,7 @@ class ParcelDraft:
     load_id: str = field(default_factory=new_load_id)
     letters: list[DeadLetter] = field(default_factory=list)
     _bulk: list[pa.Table] = field(default_factory=list)
-
-    @property
-    def rows_file(self) -> Path:
-        """Where the reader writes the rows of this parcel."""
-        return self.batch.folder / f"{self.source}.{self.load_id}.rows.parquet"
+    _rows: pa.Table | None = None
 
     def lineage(self) -> dict[str, Any]:
         """The lineage columns that are the same for every row; a reader adds `_line`."""
@@ -170,18 +170,22 @@ class ParcelDraft:
             "_loaded_at": self.batch.loaded_at,
         }
 
-    def write_rows(self, rows: pa.Table, lines: Numbers | int) -> None:
-        """Write `rows` with their lineage to the rows file; row i came from line lines[i], or `lines` + i."""
+    def set_rows(self, rows: pa.Table, lines: Numbers | int) -> None:
+        """The rows of this parcel, which get their lineage; row i came from line lines[i], or `lines` + i."""
         count = rows.num_rows
+        first = pa.array(np.zeros(count, np.int32))
         numbers = np.arange(lines, lines + count) if isinstance(lines, int) else lines
-        rows = rows.append_column("_line", pa.array(numbers, pa.int64()))
-        same = pa.array(np.zeros(count, np.int8))
-        constants = self.lineage()
-        for name, value in constants.items():
-            kind = pa.timestamp("us", tz="UTC") if isinstance(value, datetime) else pa.string()
-            rows = rows.append_column(name, pa.DictionaryArray.from_arrays(same, pa.array([value], kind)))
-        # A file that lives for seconds: packing it costs more than it saves.
-        pq.write_table(rows, self.rows_file, compression="none", use_dictionary=list(constants), write_statistics=False)
+        lineage = self.lineage() | {"_line": numbers}
+        for name, kind in zip(LINEAGE_SCHEMA.names, LINEAGE_SCHEMA.types, strict=True):
+            value = lineage[name]
+            if name == "_line":
+                column = pa.array(value, kind)
+            elif name == "_loaded_at":
+                column = pa.repeat(pa.scalar(value, kind), count)
+            else:
+                column = pa.DictionaryArray.from_arrays(first, pa.array([value]))
+            rows = rows.append_column(name, column)
+        self._rows = rows
 
     @property
     def count_letters(self) -> int:
@@ -226,7 +230,6 @@ class ParcelDraft:
         self,
         *,
         columns: Sequence[str],
-        loaded: int,
         skipped: int = 0,
         size_bytes: int,
         start_bytes: int = 0,
@@ -235,6 +238,7 @@ class ParcelDraft:
         cursor: str | None = None,
     ) -> Parcel:
         """The finished parcel; every record that was read is loaded, dead-lettered or skipped."""
+        loaded = 0 if self._rows is None else int(self._rows.num_rows)
         load = Load(
             load_id=self.load_id,
             run_id=self.batch.run_id,
@@ -254,12 +258,11 @@ class ParcelDraft:
             cursor=cursor,
             loaded_at=self.batch.loaded_at,
         )
-        return Parcel([load], self.rows_file if loaded else None, columns, self._write_letters())
+        return Parcel([load], self._rows if loaded else None, columns, self._letters())
 
-    def _write_letters(self) -> Path | None:
+    def _letters(self) -> pa.Table | None:
         if not self.count_letters:
             return None
-        path = self.batch.folder / f"{self.source}.{self.load_id}.dead_letters.parquet"
         singles = pa.Table.from_pylist([self._letter_row(letter) for letter in self.letters], DEAD_LETTER_SCHEMA)
         # Columns that a table lacks are null.
         bulk = [
@@ -272,8 +275,7 @@ class ParcelDraft:
             )
             for table in self._bulk
         ]
-        pq.write_table(pa.concat_tables([singles, *bulk]), path)
-        return path
+        return pa.concat_tables([singles, *bulk])
 
     def _letter_row(self, letter: DeadLetter) -> dict[str, Any]:
         kept = letter.record[:LONGEST_RECORD_KEPT]

@@ -16,14 +16,14 @@ from ingestion.readers.framing import Chunk, Lines, Places, is_plain, set_lines_
 def read_chunk(draft: ParcelDraft, chunk: Chunk, table: Table, header_bytes: int) -> Parcel:
     """The parcel of one chunk, whose first `header_bytes` bytes are the header line and no record."""
     body = chunk.after(header_bytes)
-    rows, skipped = 0, 0
+    skipped = 0
     if body.is_overlong:
         set_overlong_aside(draft, body)
     elif body.data:
-        rows, skipped = _read_framed(draft, body, table) or salvage(draft, body, table)
+        framed = _read_framed(draft, body, table)
+        skipped = salvage(draft, body, table) if framed is None else framed
     return draft.seal(
         columns=table.columns,
-        loaded=rows,
         skipped=skipped,
         size_bytes=chunk.end,
         start_bytes=chunk.offset,
@@ -32,8 +32,8 @@ def read_chunk(draft: ParcelDraft, chunk: Chunk, table: Table, header_bytes: int
     )
 
 
-def _read_framed(draft: ParcelDraft, body: Chunk, table: Table) -> tuple[int, int] | None:
-    """The rows written and the blank lines skipped; None where frame and parser do not agree."""
+def _read_framed(draft: ParcelDraft, body: Chunk, table: Table) -> int | None:
+    """The blank lines skipped, once the rows are in `draft`; None where frame and parser do not agree."""
     data = body.data
     if b"\r" in data:
         if data.count(b"\r") != data.count(b"\r\n"):
@@ -42,15 +42,15 @@ def _read_framed(draft: ParcelDraft, body: Chunk, table: Table) -> tuple[int, in
         data = data.replace(b"\r\n", b"\n")
     if not is_plain(data):
         return None
-    if is_one_clean_record_a_line(data, table) and _write_rows(draft, data, table, body.lines, body.first_line):
-        return body.lines, 0
+    if is_one_clean_record_a_line(data, table) and _set_rows(draft, data, table, body.lines, body.first_line):
+        return 0
     frame = frame_records(data, table)
     if frame is None:
         return None
     good = frame.is_good
     count = int(good.sum())
     numbers = body.first_line + frame.first_lines[good]
-    if not _write_rows(draft, Lines(data).kept(frame.good_lines()), table, count, numbers):
+    if not _set_rows(draft, Lines(data).kept(frame.good_lines()), table, count, numbers):
         return None
     ragged = frame.is_ragged
     set_lines_aside(
@@ -62,11 +62,11 @@ def _read_framed(draft: ParcelDraft, body: Chunk, table: Table) -> tuple[int, in
         "ragged_line",
         f"the line does not have the {len(table.columns)} columns of the header",
     )
-    return count, int(frame.is_blank.sum())
+    return int(frame.is_blank.sum())
 
 
-def _write_rows(draft: ParcelDraft, data: bytes, table: Table, count: int, lines: Places | int) -> bool:
-    """Whether the parser finds just `count` records in `data`; then they are in the rows file."""
+def _set_rows(draft: ParcelDraft, data: bytes, table: Table, count: int, lines: Places | int) -> bool:
+    """Whether the parser finds just `count` records in `data`; then they are the rows of `draft`."""
     if not count:
         return True
     try:
@@ -75,5 +75,5 @@ def _write_rows(draft: ParcelDraft, data: bytes, table: Table, count: int, lines
         return False
     if rows.num_rows != count:
         return False
-    draft.write_rows(rows, lines)
+    draft.set_rows(rows, lines)
     return True

@@ -19,8 +19,8 @@ LONGEST_RECORD_LINES = 20
 PASSES = 12
 
 
-def salvage(draft: ParcelDraft, body: Chunk, table: Table) -> tuple[int, int]:
-    """Rows written and blank lines skipped; everything else is set aside in `draft`."""
+def salvage(draft: ParcelDraft, body: Chunk, table: Table) -> int:
+    """Put the rows into `draft` and set everything else aside there; how many blank lines were skipped."""
     temporary = draft.batch.folder / f"{draft.source}.{draft.load_id}.csv"
     # One thread, because two chunks are read side by side and rows keep their order.
     with duckdb.connect(config={"threads": 1}) as connection:
@@ -31,13 +31,13 @@ def salvage(draft: ParcelDraft, body: Chunk, table: Table) -> tuple[int, int]:
         try:
             numbers, skipped = work.rows()
             if len(numbers):
-                draft.write_rows(parse.rows(), numbers)
+                draft.set_rows(parse.rows(), numbers)
         finally:
             temporary.unlink(missing_ok=True)
     for (reason, message), pieces in work.aside.items():
         first, last = np.array(sorted(pieces)).T
         set_lines_aside(draft, Lines(body.data), body, first, last, reason, message)
-    return len(numbers), skipped
+    return skipped
 
 
 class _Salvage:

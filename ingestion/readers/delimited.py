@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 
@@ -154,13 +155,12 @@ def _whole_file(text: Text, known: KnownPrefix | None, draft: ParcelDraft, probl
     if known is not None and (known.position_bytes, known.content_hash) == (size, draft.content_hash):
         return
     draft.letters.append(DeadLetter("unreadable_file", problem, text.head, line=1, byte_offset=0, byte_length=size))
-    yield draft.seal(columns=[], loaded=0, size_bytes=size, position_bytes=size, lines=newlines + (last != b"\n"))
+    yield draft.seal(columns=[], size_bytes=size, position_bytes=size, lines=newlines + (last != b"\n"))
 
 
 def _read(draft: ParcelDraft, chunk: Chunk, table: Table, header_bytes: int, *, encoding: str) -> Parcel:
     parcel = read_chunk(draft, chunk, table, header_bytes)
-    explain_undecodable(parcel, encoding)
-    return parcel
+    return replace(parcel, dead_letters=explain_undecodable(parcel.dead_letters, encoding))
 
 
 def _set_aside(draft: ParcelDraft, chunk: Chunk, table: Table, header_bytes: int, *, problem: str) -> Parcel:
@@ -177,7 +177,6 @@ def _set_aside(draft: ParcelDraft, chunk: Chunk, table: Table, header_bytes: int
         set_lines_aside(draft, lines, body, first[~blank], last[~blank], "schema_drift", problem)
     return draft.seal(
         columns=[],
-        loaded=0,
         skipped=skipped,
         size_bytes=chunk.end,
         start_bytes=chunk.offset,

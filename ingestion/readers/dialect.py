@@ -35,7 +35,7 @@ class NoTableError(Exception):
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a file is written, and how that was found: its part -> the evidence, where it is not declared nor usual.
+    """How a file is written, and what of that was found out, where it is neither declared nor usual.
 
     `columns` are those of raw. `header_bytes` stand before the first record: byte order mark, preamble, header.
     """
@@ -250,7 +250,7 @@ _FORMATS = {
     b"PK\x03\x04": "a zip archive or an Excel workbook",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
     b"%PDF-": "a PDF document",
-    b"PAR1": "a Parquet file",
+    b"PAR1\x15": "a Parquet file",
     b"SQLite format": "a SQLite database",
     b"\x28\xb5\x2f\xfd": "packed with zstd",
     b"7z\xbc\xaf": "packed with 7-Zip",
@@ -270,19 +270,19 @@ def _judge_delimiter(lines: Sequence[str], top: int, source: CsvSource, known: s
     sample = lines[top:]
     text = "".join(sample)
     taken = (source.quote, source.escape)
-    candidates = [delimiter for delimiter in (*USUAL, *UNUSUAL) if delimiter in text and delimiter not in taken]
-    fallback = known or ","
-    candidates = candidates if known is None else [known]
-    if source.columns:
+    found = [delimiter for delimiter in (*USUAL, *UNUSUAL) if delimiter in text and delimiter not in taken]
+    candidates, fallback = (found, ",") if known is None else ([known], known)
+    if source.columns and source.header is not False:
         for number, line in enumerate(sample[:HEADER_LINES]):
-            # A value may be spelt as a column is, so one beyond the first line must show more of them.
-            least = 1 if number == 0 else (len(source.columns) + 1) // 2
+            # A value may be spelt as a column is, so a line after the first must show more of them.
+            least = 1 if number == 0 else max(2, (len(source.columns) + 1) // 2)
             hits = {one: _hits(line, one, source) for one in (fallback, *candidates)}
             if max(hits.values()) >= least:
                 best_hits = [delimiter for delimiter in hits if hits[delimiter] == max(hits.values())]
                 trials = [_best_quoting(sample[number:], delimiter, source) for delimiter in best_hits]
                 best = max(trials, key=lambda trial: trial.score)
                 return replace(best, evidence="the columns that are declared"), top + number
+    if source.columns:
         trials = [_best_quoting(sample, one, source) for one in candidates]
         fitting = [trial for trial in trials if trial.width == len(source.columns) > 1 and trial.agreement >= CLEAR]
         if fitting:

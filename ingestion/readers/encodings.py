@@ -14,9 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
-from ingestion.parcels import Parcel
 
 HEAD_BYTES = 1 << 20
 BYTE_ORDER_MARK = codecs.BOM_UTF8
@@ -163,25 +160,23 @@ _UNDECODABLE_HANDLER = "penstock.undecodable"
 codecs.register_error(_UNDECODABLE_HANDLER, _mark_undecodable)
 
 
-def explain_undecodable(parcel: Parcel, encoding: str) -> None:
-    """Say in the dead letters of lines that are no text in which encoding they are not, or in which they would be."""
-    if parcel.dead_letters is None:
-        return
-    letters = pq.read_table(parcel.dead_letters)
+def explain_undecodable(letters: pa.Table | None, encoding: str) -> pa.Table | None:
+    """Dead letters that say in which encoding their lines are no text, or, of UTF-8, in which they would be."""
+    if letters is None:
+        return None
     concerned = pc.equal(letters["reason"], "not_utf8")
     if not pc.any(concerned).as_py():
-        return
+        return letters
     if encoding == "utf-8":
         if not _is_western(letters.filter(concerned)["record_bytes"]):
-            return
+            return letters
         hint = "the line is text in cp1252: if the whole file is, set encoding: cp1252"
         messages = pc.binary_join_element_wise(letters["message"], hint, "; ")
     else:
-        texts = letters["record_bytes"].to_pylist()
-        messages = pa.array(map(_undecodable_message, texts, letters["message"].to_pylist(), [encoding] * len(texts)))
-    messages = pc.if_else(concerned, messages, letters["message"])
+        records, told = letters["record_bytes"].to_pylist(), letters["message"].to_pylist()
+        messages = pa.array(map(_undecodable_message, records, told, [encoding] * len(told)), pa.string())
     place = letters.schema.get_field_index("message")
-    pq.write_table(letters.set_column(place, letters.schema.field(place), messages), parcel.dead_letters)
+    return letters.set_column(place, letters.schema.field(place), pc.if_else(concerned, messages, letters["message"]))
 
 
 def _undecodable_message(record: bytes | None, message: str, encoding: str) -> str:

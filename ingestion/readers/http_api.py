@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import httpx
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import stamina
 
 from foundation.errors import SourceError
@@ -252,9 +252,7 @@ class ApiReader:
         draft = ParcelDraft(self.batch, self.name, "api", page.location, page.content_hash)
         size = sum(len(record) for record in page.records)
         if self.is_known(page):
-            return draft.seal(
-                columns=[], loaded=0, skipped=len(page.records), size_bytes=size, position_bytes=size, lines=0
-            )
+            return draft.seal(columns=[], skipped=len(page.records), size_bytes=size, position_bytes=size, lines=0)
         rows: dict[int, str] = {}
         for item, record in enumerate(page.records, start=1):
             if record.startswith("{"):
@@ -266,10 +264,8 @@ class ApiReader:
                     )
                 )
         if rows:
-            columns: dict[str, Any] = {"record": list(rows.values()), "_line": pa.array(rows.keys(), pa.int64())}
-            columns |= {key: [value] * len(rows) for key, value in draft.lineage().items()}
-            pq.write_table(pa.table(columns), draft.rows_file)
-        return draft.seal(columns=["record"], loaded=len(rows), size_bytes=size, position_bytes=size, lines=0)
+            draft.set_rows(pa.table({"record": list(rows.values())}), np.array(list(rows)))
+        return draft.seal(columns=["record"], size_bytes=size, position_bytes=size, lines=0)
 
     def _location(self, url: str) -> str:
         """The page's address as penstock.yml spells its base: free of secrets, and the same wherever the API runs."""

@@ -115,10 +115,9 @@ def _read_lines(draft: ParcelDraft, chunk: Chunk) -> Parcel:
             set_lines_aside(draft, lines, body, np.array([index]), np.array([index]), verdict, MESSAGES[verdict])
         loaded = len(numbers) - len(bad)
         if loaded:
-            _write_records(connection, draft, f"_index + {int(body.first_line)}")
+            _set_records(connection, draft, f"_index + {int(body.first_line)}")
     return draft.seal(
         columns=["record"],
-        loaded=loaded,
         skipped=skipped,
         size_bytes=chunk.end,
         start_bytes=chunk.offset,
@@ -134,14 +133,9 @@ def _line_array(data: bytes) -> pa.Array:
     return pa.LargeStringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(data))
 
 
-def _write_records(connection: duckdb.DuckDBPyConnection, draft: ParcelDraft, line: str) -> None:
-    constants = draft.lineage()
-    lineage = ", ".join(f"${name} as {name}" for name in constants)
-    connection.execute(
-        f"copy (select record, {line} as _line, {lineage} from judged where verdict is null) "
-        f"to {quote_literal(str(draft.rows_file))} (format parquet, compression snappy)",
-        constants,
-    )
+def _set_records(connection: duckdb.DuckDBPyConnection, draft: ParcelDraft, line: str) -> None:
+    found = connection.execute(f"select record, {line} as _line from judged where verdict is null").to_arrow_table()
+    draft.set_rows(found.select(["record"]), found["_line"].to_numpy())
 
 
 def _read_document(file: StoredFile, name: str, known: KnownPrefix | None, batch: Batch) -> Iterator[Parcel]:
@@ -154,10 +148,10 @@ def _read_document(file: StoredFile, name: str, known: KnownPrefix | None, batch
     copy = batch.folder / f"{name}.{draft.load_id}.json"
     try:
         _unpack(file, copy, is_marked)
-        loaded = _load_document(draft, copy, is_text)
+        _load_document(draft, copy, is_text)
     finally:
         copy.unlink(missing_ok=True)
-    yield draft.seal(columns=["record"], loaded=loaded, size_bytes=size, position_bytes=size, lines=0)
+    yield draft.seal(columns=["record"], size_bytes=size, position_bytes=size, lines=0)
 
 
 def _survey(file: StoredFile) -> tuple[str, int, bool, bool]:
@@ -205,7 +199,7 @@ def _load_document(draft: ParcelDraft, copy: Path, is_text: bool) -> int:
         counted = connection.execute("select count(*) from judged where verdict is null").fetchone()
         loaded = int(counted[0]) if counted else 0
         if loaded:
-            _write_records(connection, draft, "_index")
+            _set_records(connection, draft, "_index")
     return loaded
 
 

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -69,8 +68,8 @@ def rows_of(parcels: Sequence[Parcel]) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
     for parcel in parcels:
         if parcel.rows is not None:
-            columns = ", ".join(f'"{column}"' for column in parcel.row_columns)
-            found += duckdb.sql(f"select {columns} from '{parcel.rows}' order by _line").fetchall()
+            rows = parcel.rows.sort_by("_line").select(list(parcel.row_columns))
+            found += zip(*(column.to_pylist() for column in rows.columns), strict=True)
     return found
 
 
@@ -79,7 +78,8 @@ def letters_of(parcels: Sequence[Parcel]) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
     for parcel in parcels:
         if parcel.dead_letters is not None:
-            found += duckdb.sql(f"select line, reason, message from '{parcel.dead_letters}' order by line").fetchall()
+            letters = parcel.dead_letters.sort_by("line").select(["line", "reason", "message"])
+            found += zip(*(column.to_pylist() for column in letters.columns), strict=True)
     return found
 
 
@@ -377,6 +377,11 @@ def test_one_stray_quote_switches_no_quoting_off(inbox: Inbox) -> None:
     assert [(line, reason) for line, reason, _ in letters_of(parcels)] == [(2, "broken_quote")]
 
 
+def test_without_a_header_no_line_is_taken_for_one(inbox: Inbox) -> None:
+    parcels = inbox.read(b"1,a\nid,name\n2,b\n", columns=["id", "name"], header=False)
+    assert rows_of(parcels) == [("1", "a"), ("id", "name"), ("2", "b")]
+
+
 def test_ragged_lines_hide_no_delimiter(inbox: Inbox) -> None:
     parcels = inbox.read(b"a;b;c\n1;2;3\n4;5\n6;7;8\n9;10;11;12\n")
     assert rows_of(parcels) == [("1", "2", "3"), ("6", "7", "8")]
@@ -436,7 +441,7 @@ def test_a_file_that_shows_no_table_is_one_dead_letter(data: bytes, options: Any
     assert (line, reason) == (1, "unreadable_file")
     assert message in told
     assert parcel.dead_letters is not None
-    assert duckdb.sql(f"select byte_length from '{parcel.dead_letters}'").fetchall() == [(len(data),)]
+    assert parcel.dead_letters["byte_length"].to_pylist() == [len(data)]
     assert inbox.read(data, **options) == []
     assert len(inbox.read(data + b"1,2\n", **options)) == 1, "a file that grew is judged as a whole again"
 

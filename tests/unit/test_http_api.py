@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
@@ -15,6 +14,7 @@ from foundation.errors import ConfigError, SourceError
 from foundation.sources import ApiSource
 from ingestion.parcels import Batch, Parcel
 from ingestion.readers.http_api import ApiReader
+from tests.arrow import fetch
 
 QUICK = {"first_wait_seconds": 0.01, "longest_wait_seconds": 0.05, "timeout_seconds": 1}
 
@@ -53,7 +53,7 @@ def records_of(parcels: list[Parcel]) -> list[str]:
         record
         for parcel in parcels
         if parcel.rows
-        for (record,) in duckdb.sql(f"select record from '{parcel.rows}' order by _line").fetchall()
+        for (record,) in fetch(parcel.rows, "select record from found order by _line")
     ]
 
 
@@ -97,7 +97,7 @@ def test_a_record_keeps_its_text(server: HTTPServer, batch: Batch) -> None:
 def test_an_item_that_is_no_object_is_a_dead_letter(server: HTTPServer, batch: Batch) -> None:
     serve_pages(server, [[{"id": 1}, "lost", 7]])
     (parcel,) = reader(server, batch, **PAGED).parcels()
-    letters = duckdb.sql(f"select line, page, reason, record from '{parcel.dead_letters}' order by line").fetchall()
+    letters = fetch(parcel.dead_letters, "select line, page, reason, record from found order by line")
     assert letters == [(2, 1, "not_an_object", '"lost"'), (3, 1, "not_an_object", "7")]
     assert (parcel.count("read"), parcel.loads[0].records_loaded) == (3, 1)
 

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from ingestion.parcels import Batch, Parcel
 from ingestion.readers.framing import KnownPrefix
 from ingestion.readers.json_files import read_json_file
 from ingestion.stores import StoredFile
+from tests.arrow import fetch
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def rows_of(parcels: list[Parcel]) -> list[tuple[int, str]]:
         row
         for parcel in parcels
         if parcel.rows
-        for row in duckdb.sql(f"select _line, record from '{parcel.rows}' order by _line").fetchall()
+        for row in fetch(parcel.rows, "select _line, record from found order by _line")
     ]
 
 
@@ -47,7 +47,7 @@ def letters_of(parcels: list[Parcel]) -> list[tuple[Any, ...]]:
         row
         for parcel in parcels
         if parcel.dead_letters
-        for row in duckdb.sql(f"select line, reason, record from '{parcel.dead_letters}' order by line").fetchall()
+        for row in fetch(parcel.dead_letters, "select line, reason, record from found order by line")
     ]
 
 
