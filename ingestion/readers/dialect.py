@@ -125,6 +125,15 @@ class _Trial:
         """A line's fields without regard to quotes."""
         return line.rstrip("\r\n").split(self.delimiter)
 
+    @cached_property
+    def stand_in(self) -> str:
+        """What stands for a delimiter of several characters, since csv takes one only: a letter that is in no line."""
+        if len(self.delimiter) == 1:
+            return ""
+        return next(
+            letter for letter in map(chr, range(0xE000, 0xF8FF)) if not any(letter in line for line in self.lines)
+        )
+
     @property
     def records(self) -> list[list[str]]:
         return [record for record in self._parsed[0] if record]
@@ -186,8 +195,7 @@ class _Reader:
     def __init__(self, trial: _Trial, start: int) -> None:
         self.begun = self.stop = start
         self._trial = trial
-        # csv takes one character only; another one that is in no line stands for a longer delimiter.
-        self._stand_in = "\x1f" if len(trial.delimiter) > 1 else ""
+        self._stand_in = trial.stand_in
         escape = trial.escape if trial.quote and trial.escape != trial.quote else None
         self._rows = csv.reader(
             self._feed(),
@@ -215,7 +223,7 @@ def _preamble(lines: Sequence[str], source: CsvSource, found: list[str]) -> tupl
     """How many lines stand before the table, and the delimiter where it is declared, by the file or penstock.yml."""
     top, delimiter = 0, source.delimiter
     for line in lines:
-        if match := re.fullmatch(r"sep=(.)", line.strip("\r\n"), re.IGNORECASE):
+        if match := re.fullmatch(r"sep=([^\w'\"])", line.strip("\r\n"), re.IGNORECASE):
             if delimiter is None:
                 delimiter = match[1]
                 found.append(f"delimiter {delimiter!r} (its sep= line)")

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from foundation.errors import SourceError
+from foundation.errors import ConfigError, SourceError
+from foundation.settings import load_settings
 from foundation.sources import CsvSource
 from ingestion.names import LONGEST_NAME, raw_columns
 from ingestion.parcels import Batch, Parcel
@@ -491,6 +492,12 @@ def test_five_thousand_columns_are_read(inbox: Inbox) -> None:
     assert rows_of(parcels) == [(str(row),) * 5000 for row in range(20)]
 
 
+def test_a_delimiter_of_two_characters_is_found_in_the_header_whatever_else_is_there() -> None:
+    head = 'id||"a||b"||\x1f\ue000\n1||2||3\n'.encode()
+    dialect = find_dialect(head, CsvSource(type="csv", path="*.csv", delimiter="||"))
+    assert dialect.headings == ("id", "a||b", "\x1f\ue000")
+
+
 def test_a_byte_of_another_encoding_in_a_heading_stays_visible(inbox: Inbox) -> None:
     parcels = inbox.read("id,größe\n1,2\n".encode("cp1252"))
     assert columns_of(parcels) == ["id", "gr_xf6_xdfe"]
@@ -593,6 +600,14 @@ def test_a_nul_byte_makes_no_utf16(inbox: Inbox) -> None:
 def test_settings_that_no_file_can_have_are_refused(options: Any) -> None:
     with pytest.raises(ValidationError):
         CsvSource(type="csv", path="*.csv", **options)
+
+
+def test_an_unknown_encoding_is_told_with_its_key(tmp_path: Path) -> None:
+    (tmp_path / "penstock.yml").write_text(
+        "sources:\n  hr__people:\n    type: csv\n    path: x.csv\n    encoding: cp125\n"
+    )
+    with pytest.raises(ConfigError, match=r"sources\.hr__people\.encoding is 'cp125' .*line 5.*no text encoding"):
+        load_settings(tmp_path, {})
 
 
 # --- columns that are gone
