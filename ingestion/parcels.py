@@ -7,7 +7,7 @@ when all of it is in raw, and the next run starts where the last complete one en
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -70,7 +70,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """One record that could not be parsed: its bytes, its place and the reason."""
+    """One record that could not be fetched or parsed: its bytes, its place and the reason."""
 
     reason: str
     message: str
@@ -79,6 +79,8 @@ class DeadLetter:
     byte_offset: int | None = None
     byte_length: int | None = None
     page: int | None = None
+    stage: str = "parse"
+    attempts: int = 1
 
 
 @dataclass(frozen=True)
@@ -172,20 +174,8 @@ class ParcelDraft:
 
     def set_rows(self, rows: pa.Table, lines: Numbers | int) -> None:
         """The rows of this parcel, which get their lineage; row i came from line lines[i], or `lines` + i."""
-        count = rows.num_rows
-        first = pa.array(np.zeros(count, np.int32))
-        numbers = np.arange(lines, lines + count) if isinstance(lines, int) else lines
-        lineage = self.lineage() | {"_line": numbers}
-        for name, kind in zip(LINEAGE_SCHEMA.names, LINEAGE_SCHEMA.types, strict=True):
-            value = lineage[name]
-            if name == "_line":
-                column = pa.array(value, kind)
-            elif name == "_loaded_at":
-                column = pa.repeat(pa.scalar(value, kind), count)
-            else:
-                column = pa.DictionaryArray.from_arrays(first, pa.array([value]))
-            rows = rows.append_column(name, column)
-        self._rows = rows
+        numbers = np.arange(lines, lines + rows.num_rows) if isinstance(lines, int) else lines
+        self._rows = with_lineage(rows, [self.lineage()], np.zeros(rows.num_rows, np.int32), numbers)
 
     @property
     def count_letters(self) -> int:
@@ -214,7 +204,12 @@ class ParcelDraft:
             "byte_length": pa.array(lengths),
             "record": texts,
         }
-        constants = self._letter_constants() | {"reason": reason, "message": message}
+        constants = _letter_constants(self.lineage()) | {
+            "stage": "parse",
+            "attempts": 1,
+            "reason": reason,
+            "message": message,
+        }
         with duckdb.connect() as connection:
             connection.register("letters", pa.table(columns))
             self._bulk.append(
@@ -263,48 +258,88 @@ class ParcelDraft:
     def _letters(self) -> pa.Table | None:
         if not self.count_letters:
             return None
-        singles = pa.Table.from_pylist([self._letter_row(letter) for letter in self.letters], DEAD_LETTER_SCHEMA)
+        singles = letter_table([(self.lineage(), letter) for letter in self.letters])
         # Columns that a table lacks are null.
         bulk = [
-            pa.Table.from_pydict(
-                {
-                    name: table[name].cast(kind) if name in table.column_names else pa.nulls(table.num_rows, kind)
+            pa.table(
+                [
+                    table[name].cast(kind) if name in table.column_names else pa.nulls(table.num_rows, kind)
                     for name, kind in zip(DEAD_LETTER_SCHEMA.names, DEAD_LETTER_SCHEMA.types, strict=True)
-                },
+                ],
                 schema=DEAD_LETTER_SCHEMA,
             )
             for table in self._bulk
         ]
         return pa.concat_tables([singles, *bulk])
 
-    def _letter_row(self, letter: DeadLetter) -> dict[str, Any]:
-        kept = letter.record[:LONGEST_RECORD_KEPT]
-        try:
-            text, exact = kept.decode(), b"\0" not in kept
-        except UnicodeDecodeError:
-            text, exact = "", False
-        if not exact:  # readable here, and byte for byte in record_bytes
-            text = kept.decode(errors="backslashreplace").replace("\0", "\\x00")
-        identity = f"{self.source}\0{self.content_hash}\0{letter.line}\0{letter.byte_offset}\0{letter.reason}"
-        return {
-            **{name: value for name, value in asdict(letter).items() if name != "record"},
-            **self._letter_constants(),
-            "dead_letter_id": hashlib.sha256(identity.encode()).hexdigest()[:32],
-            "record": text,
-            "record_bytes": None if exact else kept,
-        }
 
-    def _letter_constants(self) -> dict[str, Any]:
-        return {
-            "load_id": self.load_id,
-            "run_id": self.batch.run_id,
-            "source": self.source,
-            "stage": "parse",
-            "location": self.location,
-            "content_hash": self.content_hash,
-            "attempts": 1,
-            "occurred_at": self.batch.loaded_at,
-        }
+def seal_pages(loads: Sequence[Load], rows: pa.Table, letters: Sequence[tuple[Load, DeadLetter]]) -> Parcel:
+    """The parcel of several pages, each with a load of its own.
+
+    `rows` has the columns page (the index of a load), record and line.
+    """
+    lineages = [lineage_of(load) for load in loads]
+    records = None
+    if rows.num_rows:
+        records = with_lineage(rows.select(["record"]), lineages, rows["page"].to_numpy(), rows["line"].to_numpy())
+    dead_letters = letter_table([(lineage_of(load), letter) for load, letter in letters]) if letters else None
+    return Parcel(loads, records, ["record"] if records else [], dead_letters)
+
+
+def lineage_of(load: Load) -> dict[str, Any]:
+    """The lineage columns that all rows of a load share."""
+    return {
+        "_source": load.source,
+        "_location": load.location,
+        "_content_hash": load.content_hash,
+        "_load_id": load.load_id,
+        "_run_id": load.run_id,
+        "_loaded_at": load.loaded_at,
+    }
+
+
+def with_lineage(
+    rows: pa.Table, lineages: Sequence[Mapping[str, Any]], which: NDArray[np.integer[Any]], lines: Numbers
+) -> pa.Table:
+    """`rows` with their lineage columns; row i is of lineages[which[i]] and came from lines[i]."""
+    indices = pa.array(which, pa.int32())
+    for name, kind in zip(LINEAGE_SCHEMA.names, LINEAGE_SCHEMA.types, strict=True):
+        if name == "_line":
+            column = pa.array(lines, kind)
+        elif pa.types.is_dictionary(kind):
+            column = pa.DictionaryArray.from_arrays(indices, pa.array([each[name] for each in lineages], pa.string()))
+        else:
+            column = pa.array([each[name] for each in lineages], kind).take(indices)
+        rows = rows.append_column(name, column)
+    return rows
+
+
+def letter_table(letters: Sequence[tuple[Mapping[str, Any], DeadLetter]]) -> pa.Table:
+    """Dead letters, each with the lineage of what it was in, as rows of raw.dead_letters."""
+    return pa.Table.from_pylist([_letter_row(lineage, letter) for lineage, letter in letters], DEAD_LETTER_SCHEMA)
+
+
+def _letter_row(lineage: Mapping[str, Any], letter: DeadLetter) -> dict[str, Any]:
+    kept = letter.record[:LONGEST_RECORD_KEPT]
+    try:
+        text, exact = kept.decode(), b"\0" not in kept
+    except UnicodeDecodeError:
+        text, exact = "", False
+    if not exact:  # readable here, and byte for byte in record_bytes
+        text = kept.decode(errors="backslashreplace").replace("\0", "\\x00")
+    identity = [lineage["_source"], lineage["_content_hash"], letter.line, letter.byte_offset, letter.reason]
+    return {
+        **{name: value for name, value in asdict(letter).items() if name != "record"},
+        **_letter_constants(lineage),
+        "dead_letter_id": hashlib.sha256("\0".join(map(str, identity)).encode()).hexdigest()[:32],
+        "record": text,
+        "record_bytes": None if exact else kept,
+    }
+
+
+def _letter_constants(lineage: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"_loaded_at": "occurred_at"}
+    return {names.get(name, name[1:]): value for name, value in lineage.items()}
 
 
 def _text(part: Any, count: int) -> pa.Array:

@@ -56,17 +56,11 @@ def _look(file: StoredFile, known: KnownPrefix | None) -> str:
 
 def _ask(name: str, source: ApiSource, settings: Settings, variables: Mapping[str, str], state: SourceState) -> str:
     from ingestion.readers.http_api import ApiReader
+    from ingestion.readers.http_client import ApiClients
 
-    reader = ApiReader(
-        name,
-        source,
-        known=variables,
-        max_retries=settings.max_retries,
-        batch_size=settings.batch_size,
-        known_pages={location: known.content_hash for location, known in state.prefixes.items()},
-        cursor=state.cursors.get(""),
-        batch=None,
-    )
-    page = reader.first_page()
+    retries, size = settings.max_retries, settings.batch_size
+    with ApiClients(variables, concurrency=1, max_retries=retries, batch_size=size) as clients:
+        reader = ApiReader(name, source, clients, None, state=state)
+        page = reader.first_page()
     known = "known" if reader.is_known(page) else "new"
-    return f"answers, {len(page.records):,} records on the first page, {known}"
+    return f"answers, {page.count:,} records on the first page, {known}"
