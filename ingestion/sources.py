@@ -115,7 +115,8 @@ class SourceReader:
             notice(f"{file.location} holds the same as {twin}, which is loaded; skipped")
             yield _empty_parcel(self.batch, name, source.type, file.location, state.prefixes[twin])
         elif isinstance(source, CsvSource):
-            yield from read_csv_file(file, name, source, known, self.batch, notice)
+            expected = self.shapes[name].expected_columns
+            yield from read_csv_file(file, name, source, known, self.batch, notice, expected)
         elif isinstance(source, JsonSource):
             yield from read_json_file(file, name, source, known, self.batch)
 
