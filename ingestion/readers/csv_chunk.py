@@ -4,8 +4,6 @@ The frame says by the bytes alone how many records there are and which are ragge
 to say so; the parser must agree. Where it does not, the salvage sets aside line by line what is broken.
 """
 
-import pyarrow as pa
-
 from ingestion.parcels import Parcel, ParcelDraft
 from ingestion.readers.csv_frame import frame_records, is_one_clean_record_a_line
 from ingestion.readers.csv_parse import Table, parse_records
@@ -71,7 +69,7 @@ def _set_rows(draft: ParcelDraft, data: bytes, table: Table, count: int, lines: 
         return True
     try:
         rows = parse_records(data, table)
-    except pa.ArrowInvalid:
+    except ValueError:  # ArrowInvalid is one; a delimiter of several bytes is another
         return False
     if rows.num_rows != count:
         return False

@@ -109,10 +109,13 @@ class StrictParse:
     def measures(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """For each row of `parsed`: how many lines that are not blank it took, and its bytes less the marks in them."""
         names = [quote_identifier(column) for column in self.table.columns]
-        lines = " + ".join(_LINES_IN_FIELD.format(name) for name in names)
-        length = " + ".join(f"coalesce({_LENGTH_WITHOUT_MARKS.format(name)}, 0)" for name in names)
+        # Sums of lists, because thousands of terms added up are too deep an expression.
+        lines = ", ".join(_LINES_IN_FIELD.format(name) for name in names)
+        length = ", ".join(_LENGTH_WITHOUT_MARKS.format(name) for name in names)
         found = self.connection.execute(
-            f"select 1 + {lines} as lines, {length} as length from parsed order by rowid", {"marks": self.table.marks}
+            f"select 1 + list_sum([{lines}]) as lines, coalesce(list_sum([{length}]), 0) as length "
+            "from parsed order by rowid",
+            {"marks": self.table.marks},
         ).fetchnumpy()
         return np.asarray(found["lines"], np.int64), np.asarray(found["length"], np.int64)
 

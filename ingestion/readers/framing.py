@@ -204,17 +204,20 @@ class Lines:
 def undecodable_lines(lines: Lines) -> dict[int, str]:
     """Lines with a NUL byte or bytes that are no UTF-8, by index, with what is wrong."""
     found = {int(i): "a NUL byte" for i in _lines_of(lines, np.flatnonzero(lines.codes == 0))}
-    position = 0
     view = memoryview(lines.data)
-    while position < len(lines.data):
+    # Ever longer stretches of good lines, ever shorter ones where bad lines are many.
+    index, step = 0, 1
+    while index < len(lines):
+        stop = min(index + step, len(lines))
+        start = int(lines.starts[index])
         try:
-            str(view[position:], "utf-8")
-            break
+            str(view[start : int(lines.ends[stop - 1])], "utf-8")
+            index, step = stop, step * 2
         except UnicodeDecodeError as error:
-            index = int(np.searchsorted(lines.ends, position + error.start))
-            byte = lines.data[position + error.start]
-            found[index] = f"byte 0x{byte:02x} is not valid UTF-8"
-            position = int(lines.ends[index]) + 1
+            place = start + error.start
+            bad = int(np.searchsorted(lines.ends, place))
+            found[bad] = f"byte 0x{lines.data[place]:02x} is not valid UTF-8"
+            index, step = bad + 1, bad - index + 1
     return found
 
 

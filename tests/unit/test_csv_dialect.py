@@ -277,15 +277,7 @@ DIALECTS: dict[str, tuple[bytes, str, list[tuple[Any, ...]], dict[str, Any]]] = 
 }
 
 
-# Arrow parses one-byte delimiters only and says so by a ValueError; DuckDB, which takes them, is not asked then.
-_NOT_BY_ARROW = pytest.mark.xfail(raises=ValueError, strict=True, reason="delimiters of several bytes go to Arrow")
-CASES = [
-    pytest.param(case, marks=_NOT_BY_ARROW if len(options.get("delimiter", "").encode()) > 1 else ())
-    for case, (_, _, _, options) in DIALECTS.items()
-]
-
-
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", DIALECTS)
 def test_what_is_not_set_is_found_out(case: str, inbox: Inbox) -> None:
     data, columns, rows, options = DIALECTS[case]
     parcels = inbox.read(data, **options)
@@ -294,7 +286,7 @@ def test_what_is_not_set_is_found_out(case: str, inbox: Inbox) -> None:
     assert letters_of(parcels) == []
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", DIALECTS)
 def test_a_file_that_ends_in_its_head_and_one_that_goes_on_are_read_alike(case: str, inbox: Inbox) -> None:
     data, columns, rows, options = DIALECTS[case]
     if rows and b"\r" not in data and data.endswith(b"\n"):
