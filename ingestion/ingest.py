@@ -15,7 +15,7 @@ from pathlib import Path
 from foundation.errors import PenstockError, SourceError, StorageError
 from foundation.events import Emit, Event
 from foundation.settings import Settings
-from foundation.sources import ApiSource, CsvSource, FileSource, JsonSource, Source
+from foundation.sources import ApiSource, CsvSource, FileSource, JsonSource, ParquetSource, Source
 from ingestion.parcels import Batch, Parcel, ParcelDraft
 from ingestion.readers.delimited import read_csv_file
 from ingestion.readers.framing import KnownPrefix
@@ -145,6 +145,12 @@ class _Reader:
                 yield from read_csv_file(file, name, source, known, self.batch, lambda text: self._notice(name, text))
             elif isinstance(source, JsonSource):
                 yield from read_json_file(file, name, source, known, self.batch)
+            elif isinstance(source, ParquetSource):
+                from ingestion.readers.parquet_files import read_parquet_file
+
+                yield from read_parquet_file(
+                    file, name, source, known, self.batch, lambda text: self._notice(name, text)
+                )
         except (OSError, EOFError) as error:
             if getattr(error, "errno", None) in (28, 122):  # our own disk is full: no fault of the file
                 raise
