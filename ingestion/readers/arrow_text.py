@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ingestion.readers.framing import is_plain
+
 # Digits of the largest decimal that DuckDB has.
 LARGEST_DECIMAL = 38
 
@@ -69,7 +71,8 @@ def _unfit_values(array: pa.Array) -> dict[int, str]:
     codes = np.frombuffer(data, np.uint8)
     found = {int(row): "a NUL byte" for row in np.unique(_rows_of(offsets, np.flatnonzero(codes == 0)))}
     for row in _split_characters(offsets, codes):
-        found[row] = "a character is cut in two"
+        if not is_plain(bytes(data[offsets[row] : offsets[row + 1]])):
+            found.setdefault(row, "a character is cut in two")
     place = 0
     while place < len(data):
         try:
@@ -83,10 +86,10 @@ def _unfit_values(array: pa.Array) -> dict[int, str]:
 
 
 def _split_characters(offsets: NDArray[np.int64], codes: NDArray[np.uint8]) -> list[int]:
-    """Rows that begin in the middle of a character, and those before them: side by side their bytes look well."""
+    """Rows that begin in the middle of a character, and those before them: put together they may look well."""
     filled = np.flatnonzero(offsets[1:] > offsets[:-1])
     torn = np.flatnonzero(codes[offsets[:-1][filled]] & 0xC0 == 0x80)
-    return sorted({int(row) for place in torn.tolist() for row in filled[max(0, place - 1) : place + 1]})
+    return sorted({row for place in torn.tolist() for row in filled[max(0, place - 1) : place + 1].tolist()})
 
 
 def _rows_of(offsets: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -98,10 +98,6 @@ def find(pattern: str, allowed_roots: Sequence[str] | None) -> list[tuple[Remote
     filesystem, path, scheme = _connect(pattern, where)
     try:
         entries = list(_list(filesystem, path, scheme))
-    except FileNotFoundError as error:
-        if not has_wildcard(path) and _status(error) in (404, None):
-            return []
-        raise _explain(error, where) from None
     except Exception as error:  # noqa: BLE001 - a store raises whatever its library raises
         raise _explain(error, where) from None
     located = [(about, _location(pattern, scheme, about["name"])) for about in entries]
@@ -174,7 +170,10 @@ def _list(filesystem: Any, path: str, scheme: str) -> Iterator[dict[str, Any]]:
     if scheme in _WEB:  # a question mark begins the query there
         wild = next((number for number, part in enumerate(parts) if "*" in part.partition("?")[0]), None)
     if wild is None:
-        yield filesystem.info(path)
+        about = filesystem.info(path)
+        if about["type"] != "file":
+            raise IsADirectoryError(path)
+        yield about
         return
     folder, rest = "/".join(parts[:wild]), parts[wild:]
     for about in _below(filesystem, folder, rest):
@@ -323,7 +322,7 @@ def _explain(error: Exception, where: str) -> SourceError:
     first, *_ = chain = list(_chain(error))
     for one in chain:
         name = type(one).__name__
-        if name == "FileExpired":
+        if name == "FileExpired" or status == 412:
             what, fix = "the file changed while it was read", "run again"
         elif name in ("NoCredentialsError", "PartialCredentialsError"):
             what, fix = "there are no credentials for the store", "set them in the environment, as its library has it"
@@ -331,6 +330,8 @@ def _explain(error: Exception, where: str) -> SourceError:
             what, fix = "access is denied", "mend the rights, or the credentials in the environment"
         elif status == 404 or (isinstance(one, FileNotFoundError) and one is first):
             what, fix = "no such file, folder or bucket is there", "mend path in penstock.yml"
+        elif isinstance(one, IsADirectoryError):
+            what, fix = "it is a folder, not a file", "mend path in penstock.yml, say with /* at its end"
         elif status is not None:
             what = f"the server answers {status}"
         elif isinstance(one, TimeoutError) or "Timeout" in name:

@@ -285,9 +285,9 @@ def test_of_a_file_with_a_damaged_row_group_the_others_are_read(path: Path, batc
 
 
 def test_text_that_no_database_takes_is_set_aside_row_by_row(path: Path, batch: Batch) -> None:
-    words = [b"good", b"n\0ul", "größe".encode(), b"bad \xff", b"", b"\xc3", b"\xa9", None, b"last"]
+    words = [b"good", b"n\0ul", "größe".encode(), b"bad \xff", b"", b"\xc3", b"\xa9", None, b"last", b"\xa9"]
     values = pa.array(words, pa.binary()).view(pa.string())
-    pq.write_table(pa.table({"id": range(9), "word": values}), path)
+    pq.write_table(pa.table({"id": range(10), "word": values}), path)
     parcels = read(path, batch)
     assert rows_of(parcels) == [
         (1, "0", "good"),
@@ -301,8 +301,9 @@ def test_text_that_no_database_takes_is_set_aside_row_by_row(path: Path, batch: 
         (4, "not_utf8"),
         (6, "not_utf8"),
         (7, "not_utf8"),
+        (10, "not_utf8"),
     ]
-    assert parcels[0].count("read") == 9
+    assert parcels[0].count("read") == 10
     assert letters_of(parcels)[1][3] == "{'id': 3, 'word': 'bad \\\\xff'}"
 
 

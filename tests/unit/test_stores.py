@@ -429,6 +429,8 @@ def test_any_store_of_fsspec_can_be_read(tmp_path: Path) -> None:
         assert found[0].token is None
         with pytest.raises(SourceError, match="no file is there"):
             find_files(tmp_path, "memory://stores_test/a/*.json")
+        with pytest.raises(SourceError, match="no such file"):
+            find_files(tmp_path, "memory://stores_test/a/two.csv")
     finally:
         memory.rm("/stores_test", recursive=True)
 
