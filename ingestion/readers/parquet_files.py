@@ -28,8 +28,9 @@ from ingestion.stores import StoredFile
 
 PARCEL_ROWS = 250_000
 PARCEL_BYTES = 64 * 1024 * 1024
-# Decoded at a time: few enough that rows of 100 kB, which a dictionary keeps small in the file, still fit.
-BATCH_ROWS = 8_192
+# Decoded at a time; what a dictionary keeps small in the file may be large, so the first rows of a group are weighed.
+BATCH_ROWS, BATCH_BYTES = 8_192, 16 * 1024 * 1024
+WEIGHED_ROWS = 256
 # Of rows that DuckDB refuses, a stretch as short as this is set aside as one.
 SMALLEST_STRETCH = 500
 _BLOCK_BYTES = 4 * 1024 * 1024
@@ -142,7 +143,7 @@ class _Rows:
                 continue
             position = group_start
             try:
-                for batch in self.parquet.iter_batches(BATCH_ROWS, row_groups=[group]):
+                for batch in self.parquet.iter_batches(self._batch_rows(group), row_groups=[group]):
                     fresh = batch.slice(max(0, done - position))
                     position += batch.num_rows
                     if fresh.num_rows:
@@ -160,6 +161,14 @@ class _Rows:
                 yield self._lost(group_end, problem)
         if pending or self.done == 0:
             yield from self._parcels(pending)
+
+    def _batch_rows(self, group: int) -> int:
+        """How many rows of a group to decode at a time."""
+        if self.parquet.metadata.row_group(group).num_rows <= WEIGHED_ROWS:
+            return WEIGHED_ROWS
+        first = next(self.parquet.iter_batches(WEIGHED_ROWS, row_groups=[group]), None)
+        weight = _weight([self._prepared(first, 0)]) if first else 0
+        return max(1, min(BATCH_ROWS, BATCH_BYTES * WEIGHED_ROWS // weight)) if weight else BATCH_ROWS
 
     def _prepared(self, batch: pa.RecordBatch, rows_before: int) -> pa.Table:
         """The batch under the columns of raw, in types that DuckDB takes as they are, with the number of each row."""
@@ -254,7 +263,7 @@ class _Rows:
 
 
 def _weight(tables: list[pa.Table]) -> int:
-    return sum(table.nbytes for table in tables)
+    return sum(int(table.nbytes) for table in tables)
 
 
 def _raw_value(column: pa.ChunkedArray, index: int) -> Any:
