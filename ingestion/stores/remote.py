@@ -75,9 +75,10 @@ class RemotePlace:
 
     def open(self) -> io.RawIOBase:
         """Its bytes. Raises SourceError."""
-        if self.allowed is not None and not any(_is_below(self.location, prefix) for prefix in self.allowed):
+        reached = without_secrets(str(self.about.get("url", self.location)))  # where a web server sent us on to
+        if self.allowed is not None and not all(_is_below(place, self.allowed) for place in (self.location, reached)):
             raise SourceError(
-                "the file is not at an address that may be read",
+                f"the file is at {printable(reached)}, which is no address that may be read",
                 where=self.location,
                 fix="if it is meant, name its folder in allowed_roots",
             )
@@ -208,8 +209,9 @@ def _location(pattern: str, scheme: str, name: str) -> str:
     return printable(f"{scheme}://{name.lstrip('/')}")
 
 
-def _is_below(location: str, prefix: str) -> bool:
-    return "://" in prefix and (location == prefix or location.startswith(prefix.rstrip("/") + "/"))
+def _is_below(location: str, prefixes: Sequence[str]) -> bool:
+    addresses = [prefix.rstrip("/") for prefix in prefixes if is_remote(prefix)]
+    return any(location == address or location.startswith(f"{address}/") for address in addresses)
 
 
 def _token(about: Mapping[str, Any]) -> str | None:
@@ -330,6 +332,8 @@ def _explain(error: Exception, where: str) -> SourceError:
             what, fix = "access is denied", "mend the rights, or the credentials in the environment"
         elif status == 404 or (isinstance(one, FileNotFoundError) and one is first):
             what, fix = "no such file, folder or bucket is there", "mend path in penstock.yml"
+        elif "SSL" in name or "Certificate" in name:
+            what, fix = "the connection cannot be made secure", "see the certificate and the scheme of the address"
         elif isinstance(one, IsADirectoryError):
             what, fix = "it is a folder, not a file", "mend path in penstock.yml, say with /* at its end"
         elif status is not None:

@@ -280,6 +280,11 @@ class Pages(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
+        if place == "/moved/a.csv":
+            self.send_response(302)
+            self.send_header("Location", f"/a.csv?signature={SECRET}")
+            self.end_headers()
+            return
         self.send_response(200)
         if place != "/unsized.csv":
             self.send_header("Content-Length", str(len(self.body)))
@@ -362,3 +367,13 @@ def test_what_a_web_server_refuses_is_told_without_the_signature(status: int, me
 
 def test_a_web_server_that_is_not_there_is_told_without_the_password() -> None:
     assert "the store cannot be reached" in failure(f"http://me:{SECRET}@127.0.0.1:{_free_port()}/a.csv?{SECRET}")
+
+
+def test_a_web_server_may_send_on_only_to_an_address_that_may_be_read(web: str) -> None:
+    assert read(find(f"{web}/moved/a.csv")[0]) == LINES
+    assert read(find(f"{web}/moved/a.csv", [web])[0]) == LINES
+    assert f"the file is at {web}/a.csv" in failure(f"{web}/moved/a.csv", [f"{web}/moved"])
+
+
+def test_a_connection_that_is_not_secure_is_told(web: str) -> None:
+    assert "cannot be made secure" in failure(f"{web.replace('http', 'https')}/a.csv")
