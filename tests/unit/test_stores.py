@@ -203,6 +203,16 @@ def test_a_file_that_is_rewritten_or_cut_while_it_is_read_is_an_error(
             stream.read()
 
 
+def test_a_file_that_loses_an_end_which_nobody_has_read_is_an_error(
+    stored: Callable[[bytes], StoredFile], tmp_path: Path
+) -> None:
+    with stored(LINES * 20).open() as stream:
+        stream.read(100)
+        os.truncate(tmp_path / "input.csv", len(LINES) * 15)
+        with pytest.raises(SourceError, match="changed while it was read"):
+            stream.read()
+
+
 def test_a_file_that_is_rewritten_before_it_is_read_anew_is_an_error(
     stored: Callable[[bytes], StoredFile], tmp_path: Path
 ) -> None:
