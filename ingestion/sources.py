@@ -13,13 +13,15 @@ import pyarrow as pa
 from foundation.errors import SourceError
 from foundation.events import Emit, Event
 from foundation.settings import Settings
-from foundation.sources import ApiSource, CsvSource, JsonSource
+from foundation.sources import ApiSource, CsvSource, JsonSource, ParquetSource, Source
 from ingestion.drift import Shapes
 from ingestion.parcels import Batch, Parcel, ParcelDraft
 from ingestion.parts import Part, parent_of
 from ingestion.readers.delimited import read_csv_file
+from ingestion.readers.encodings import open_text
 from ingestion.readers.framing import KnownPrefix
 from ingestion.readers.json_files import read_json_file
+from ingestion.readers.parquet_files import read_parquet_file
 from ingestion.reading import STAGE, PartResult
 from ingestion.state import SourceState
 from ingestion.stores import StoredFile, find_files
@@ -94,15 +96,23 @@ class SourceReader:
         for file in files:
             if file.token is not None and file.token == state.tokens.get(file.location):
                 continue
+            held: Parcel | None = None
             try:
                 for parcel in self._file(part, file, state):
-                    yield replace(parcel, loads=[replace(load, token=file.token) for load in parcel.loads])
+                    if held is not None:
+                        yield held
+                    held = parcel
+                # Only a file that was read to its end is known by its token.
+                if held is not None:
+                    held = replace(held, loads=[replace(load, token=file.token) for load in held.loads])
             except (OSError, EOFError) as error:
                 if getattr(error, "errno", None) in (28, 122):  # our own disk is full: no fault of the file
                     raise
                 result.errors.append(file.unreadable(error).one_line())
             except SourceError as error:
                 result.errors.append(error.one_line())
+            if held is not None:
+                yield held
 
     def _file(self, part: Part, file: StoredFile, state: SourceState) -> Iterator[Parcel]:
         name, source = part.source, part.settings
@@ -111,7 +121,7 @@ class SourceReader:
         def notice(text: str) -> None:
             self._notice(name, text)
 
-        if known is None and (twin := _twin(file, state)) is not None:
+        if known is None and (twin := _twin(file, source, state)) is not None:
             notice(f"{file.location} holds the same as {twin}, which is loaded; skipped")
             yield _empty_parcel(self.batch, name, source.type, file.location, state.prefixes[twin])
         elif isinstance(source, CsvSource):
@@ -119,6 +129,8 @@ class SourceReader:
             yield from read_csv_file(file, name, source, known, self.batch, notice, expected)
         elif isinstance(source, JsonSource):
             yield from read_json_file(file, name, source, known, self.batch)
+        elif isinstance(source, ParquetSource):
+            yield from read_parquet_file(file, name, source, known, self.batch, notice)
 
     def _skip_copy(self, name: str, parcel: Parcel) -> Parcel:
         """Of two files or pages with the same content only the first is loaded: content is a row's identity."""
@@ -136,13 +148,14 @@ class SourceReader:
         self.emit(Event("noticed", STAGE, name, message))
 
 
-def _twin(file: StoredFile, state: SourceState) -> str | None:
+def _twin(file: StoredFile, source: Source, state: SourceState) -> str | None:
     """The location of a file with the same bytes, when this one is new under its name: renamed or copied."""
     size = file.size()
     candidates = {known.content_hash: place for place, known in state.prefixes.items() if known.position_bytes == size}
     if not candidates or size == 0:
         return None
-    with file.open() as stream:
+    with file.open() as stored:
+        stream = open_text(stored, source.encoding).stream if isinstance(source, CsvSource) else stored
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return candidates.get(digest)
 
