@@ -1,5 +1,6 @@
 """Parts: what is read on its own. A source is one part, or as many as its partitions make."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -79,11 +80,9 @@ def _parts(root: Path, settings: Settings, name: str, today: date) -> Iterator[P
         for file in files:
             yield Part(name, file.location, source, (source.priority, rank.get(file.location, 0)), [file])
         return
-    made = list(_values(partitions, today))
+    made = list(itertools.islice(_values(partitions, today), MOST_PARTS + 1))
     if len(made) > MOST_PARTS:
-        raise ConfigError(
-            f"sources.{name}.partitions makes {len(made):,} parts, more than {MOST_PARTS:,}", fix="take larger steps"
-        )
+        raise ConfigError(f"sources.{name}.partitions makes more than {MOST_PARTS:,} parts", fix="take larger steps")
     unknown = [part for part in rank if part not in {part for part, _ in made}]
     if unknown:
         raise ConfigError(
