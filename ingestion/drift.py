@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from foundation.errors import SourceError
 from foundation.sources import AnySource
-from ingestion.parcels import LINEAGE_SCHEMA, DeadLetter, Parcel, letter_table
+from foundation.warehouse import quote_identifier, quote_literal
+from ingestion.parcels import DEAD_LETTER_SCHEMA, Parcel
 from ingestion.state import SourceState
 
 # A record that lacks a field: a type of its own among those that the field has had.
@@ -21,10 +22,9 @@ Notice = Callable[[str, str], None]
 class Shapes:
     """The columns of a source and the types of its fields, as met so far; several threads ask and tell."""
 
-    def __init__(self, name: str, source: AnySource, state: SourceState | None) -> None:
+    def __init__(self, name: str, source: AnySource, state: SourceState) -> None:
         self._name, self._policy = name, source.schema_drift
         self._declared: Sequence[str] = getattr(source, "columns", [])
-        state = state or SourceState()
         self._columns: dict[str, Sequence[str]] = {place: names for place, names in state.columns.items() if names}
         self._latest: Sequence[str] = self._declared or next(reversed(list(self._columns.values())), ())
         self._fields: dict[str, set[str]] = {}
@@ -107,21 +107,28 @@ class Shapes:
 
 
 def _set_aside(parcel: Parcel, problem: str) -> Parcel:
-    """The parcel with every row as a dead letter."""
+    """The parcel with every row as a dead letter, as JSON."""
     assert parcel.rows is not None
-    rows = parcel.rows
-    letters = []
-    constants = {
-        name: rows[name].cast(pa.string()) if name != "_loaded_at" else rows[name] for name in LINEAGE_SCHEMA.names
-    }
-    texts = duckdb.from_arrow(rows.drop_columns(LINEAGE_SCHEMA.names)).query("r", "select to_json(r)::varchar from r")
-    for index, (text,) in enumerate(texts.fetchall()):
-        lineage = {name: column[index].as_py() for name, column in constants.items()}
-        letters.append((lineage, DeadLetter("schema_drift", problem, text.encode(), line=int(lineage["_line"]))))
-    table = letter_table(letters)
+    values = ", ".join(f"{quote_identifier(name)} := {quote_identifier(name)}" for name in parcel.row_columns)
+    found = duckdb.from_arrow(parcel.rows).query(
+        "found",
+        f"""
+        select
+            sha256(concat_ws(chr(0), _source, _content_hash, _line, 'None', 'schema_drift'))[:32] as dead_letter_id,
+            _load_id as load_id, _run_id as run_id, _source as source, 'parse' as stage, _location as location,
+            _content_hash as content_hash, _line as line, null::bigint as byte_offset, null::bigint as byte_length,
+            null::bigint as page, 'schema_drift' as reason, {quote_literal(problem)} as message,
+            to_json(struct_pack({values}))::varchar as record, null::blob as record_bytes, 1::bigint as attempts,
+            _loaded_at as occurred_at
+        from found
+        """,
+    )
+    letters = found.to_arrow_table().select(DEAD_LETTER_SCHEMA.names).cast(DEAD_LETTER_SCHEMA)
     loads = [
         replace(load, records_loaded=0, records_dead_lettered=load.records_dead_lettered + load.records_loaded)
         for load in parcel.loads
     ]
-    dead = table if parcel.dead_letters is None else pa.concat_tables([parcel.dead_letters, table])
-    return replace(parcel, loads=loads, rows=None, dead_letters=dead)
+    before = parcel.dead_letters
+    return replace(
+        parcel, loads=loads, rows=None, dead_letters=letters if before is None else pa.concat_tables([before, letters])
+    )

@@ -84,6 +84,12 @@ def ingest(
     names = list(dict.fromkeys(part.source for part in parts))
     sources = {name: settings.sources[name] for name in names}
     state = read_state(settings.warehouse)
+    loaded_at = state.load_time(started_at)
+    if loaded_at != started_at:
+        told = (
+            f"the clock is behind the last load, of {state.last_loaded_at:%Y-%m-%d %H:%M:%S}; loads bear a later time"
+        )
+        emit(Event("noticed", STAGE, message=told))
     declared = {name: getattr(source, "columns", []) for name, source in sources.items()}
     clients = ApiClients(
         variables,
@@ -95,14 +101,14 @@ def ingest(
     reader = SourceReader(
         root,
         settings,
-        Batch(run_id, started_at, folder),
+        Batch(run_id, loaded_at, folder),
         clients,
         emit,
         state,
         known={
-            name: known_records(settings.warehouse, name, source, state.get(name)) for name, source in sources.items()
+            name: known_records(settings.warehouse, name, source, state.of(name)) for name, source in sources.items()
         },
-        shapes={name: Shapes(name, source, state.get(name)) for name, source in sources.items()},
+        shapes={name: Shapes(name, source, state.of(name)) for name, source in sources.items()},
     )
     reading = Reading(parts, sources, reader.parcels, settings.concurrency, emit)
     try:

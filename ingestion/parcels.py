@@ -133,13 +133,16 @@ class Parcel:
         """The records read, loaded, dead_lettered or skipped, over all its loads."""
         return sum(int(getattr(load, f"records_{what}")) for load in self.loads)
 
-    def as_skipped(self) -> "Parcel":
-        """The same loads with every record skipped."""
+    def skipping(self, load_ids: Sequence[str]) -> "Parcel":
+        """The same with every record of these loads skipped."""
         loads = [
             replace(load, records_loaded=0, records_dead_lettered=0, records_skipped=load.records_read, columns="[]")
+            if load.load_id in load_ids
+            else load
             for load in self.loads
         ]
-        return Parcel(loads, None, (), None)
+        rows, letters = _without(self.rows, "_load_id", load_ids), _without(self.dead_letters, "load_id", load_ids)
+        return Parcel(loads, rows, self.row_columns if rows is not None else (), letters)
 
 
 def new_load_id() -> str:
@@ -340,6 +343,13 @@ def _letter_row(lineage: Mapping[str, Any], letter: DeadLetter) -> dict[str, Any
 def _letter_constants(lineage: Mapping[str, Any]) -> dict[str, Any]:
     names = {"_loaded_at": "occurred_at"}
     return {names.get(name, name[1:]): value for name, value in lineage.items()}
+
+
+def _without(table: pa.Table | None, column: str, values: Sequence[str]) -> pa.Table | None:
+    if table is None:
+        return None
+    kept = table.filter(pc.invert(pc.is_in(table[column].cast(pa.string()), pa.array(values, pa.string()))))
+    return kept if kept.num_rows else None
 
 
 def _text(part: Any, count: int) -> pa.Array:

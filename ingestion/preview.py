@@ -32,7 +32,7 @@ def preview(root: Path, settings: Settings, variables: Mapping[str, str], today:
     """Every file and API of every part of every source, with whether it is new, changed or known."""
     state = read_state(settings.warehouse)
     for part in parts_of(root, settings, with_parents(settings, list(settings.sources)), today):
-        source, known = part.settings, state.get(part.source, SourceState())
+        source, known = part.settings, state.of(part.source)
         try:
             if part.problem is not None:
                 raise part.problem

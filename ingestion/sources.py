@@ -23,11 +23,14 @@ from ingestion.readers.framing import KnownPrefix
 from ingestion.readers.json_files import read_json_file
 from ingestion.readers.parquet_files import read_parquet_file
 from ingestion.reading import STAGE, PartResult
-from ingestion.state import SourceState
+from ingestion.state import SourceState, State
 from ingestion.stores import StoredFile, find_files
 
 if TYPE_CHECKING:
     from ingestion.readers.http_client import ApiClients
+
+# Of many copies in one parcel, so many are named.
+MOST_TOLD = 3
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class SourceReader:
     batch: Batch
     clients: "ApiClients"
     emit: Emit
-    state: Mapping[str, SourceState]
+    state: State
     known: Mapping[str, pa.Array | None]
     shapes: Mapping[str, Shapes]
     _contents: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
@@ -55,13 +58,13 @@ class SourceReader:
         part = result.part
         if part.problem is not None:
             raise part.problem
-        state = self.state.get(part.source, SourceState())
+        state = self.state.of(part.source)
         if isinstance(part.settings, ApiSource):
             found = self._pages(part, part.settings, state)
         else:
             found = self._files(part, state, result)
         for parcel in found:
-            parcel = self.shapes[part.source].check(self._skip_copy(part.source, parcel), self._notice)
+            parcel = self.shapes[part.source].check(self._skip_copies(part.source, parcel), self._notice)
             yield replace(parcel, loads=[replace(load, partition=part.name) for load in parcel.loads])
 
     def _pages(self, part: Part, source: ApiSource, state: SourceState) -> Iterator[Parcel]:
@@ -132,17 +135,19 @@ class SourceReader:
         elif isinstance(source, ParquetSource):
             yield from read_parquet_file(file, name, source, known, self.batch, notice)
 
-    def _skip_copy(self, name: str, parcel: Parcel) -> Parcel:
+    def _skip_copies(self, name: str, parcel: Parcel) -> Parcel:
         """Of two files or pages with the same content only the first is loaded: content is a row's identity."""
-        load = parcel.loads[0]
-        if len(parcel.loads) > 1 or not load.records_read:
-            return parcel
+        copies = {}
         with self._lock:
-            first = self._contents[name].setdefault(load.content_hash, load.location)
-        if first == load.location:
-            return parcel
-        self._notice(name, f"{load.location} holds the same as {first}; skipped")
-        return parcel.as_skipped()
+            for load in parcel.loads:
+                if load.records_loaded + load.records_dead_lettered:
+                    place = f"{load.location} {load.start_bytes}"
+                    first = self._contents[name].setdefault(f"{load.content_hash} {load.start_bytes}", place)
+                    if first != place:
+                        copies[load.load_id] = f"{load.location} holds the same as {first.rpartition(' ')[0]}; skipped"
+        for told in list(copies.values())[:MOST_TOLD]:
+            self._notice(name, told)
+        return parcel.skipping(list(copies)) if copies else parcel
 
     def _notice(self, name: str, message: str) -> None:
         self.emit(Event("noticed", STAGE, name, message))
