@@ -75,7 +75,8 @@ _OPEN_LOADS = """
         *,
         -- a file that went from A to B and back to A before any book was closed: only the last A counts
         row_number() over (
-            partition by source, content_hash, start_bytes, position_bytes order by loaded_at desc, load_id
+            partition by source, content_hash, start_bytes, position_bytes, records_skipped < records_read
+            order by loaded_at desc, load_id
         ) > 1 as is_repeat
     from complete_loads
 """

@@ -67,3 +67,16 @@ def test_a_content_that_came_twice_before_a_book_was_closed_is_skipped_once(ware
         """)
     (book,) = close_books(warehouse, "run-2", ["hr__people"])
     assert book == SourceBook("hr__people", records_read=4, records_loaded=2, records_skipped=2, count_accepted=2)
+
+
+def test_a_content_that_was_loaded_and_then_skipped_counts_as_loaded(warehouse: Path) -> None:
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("""
+            insert into raw.loads
+                select distinct
+                    'l2', 'run-2', source, records_read, records_read, 'p1', content_hash, 0, 9,
+                    timestamptz '2026-01-02'
+                from raw.loads;
+        """)
+    (book,) = close_books(warehouse, "run-2", ["hr__people"])
+    assert book == SourceBook("hr__people", records_read=4, records_loaded=2, records_skipped=2, count_accepted=2)
