@@ -1,0 +1,253 @@
+"""Parcels of JSON records: rows and dead letters of a chunk of lines, or of a stretch of a document."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from foundation.errors import SourceError
+from ingestion.parcels import LONGEST_RECORD_KEPT, Batch, DeadLetter, Parcel, ParcelDraft
+from ingestion.readers.framing import RETURN, Chunk, Lines
+from ingestion.readers.json_bits import Context, Places, Scan, scan
+from ingestion.readers.json_framing import BROKEN_SEAL, BYTE_ORDER_MARK, CHUNK_BYTES, Break, Overlong, Stretch
+from ingestion.readers.json_judge import MESSAGES, Fault, Records, faults, is_sound, owners
+from ingestion.readers.json_shapes import Shapes
+from ingestion.stores import StoredFile
+
+_ROW_GROUP = 122_880  # as many rows as DuckDB takes at a time
+
+
+@dataclass(frozen=True)
+class ParcelMaker:
+    """Makes parcels of the pieces of one file; each call is apart from the others, so that threads can share it."""
+
+    file: StoredFile
+    source: str
+    drift_policy: str
+    batch: Batch
+    expected: Mapping[str, Sequence[str]]
+
+    def lines(self, chunk: Chunk) -> Parcel:
+        """The parcel of a chunk of lines."""
+        draft = self._draft(chunk.prefix_hash)
+        if getattr(chunk, "is_overlong", False):
+            return self._overlong(
+                draft, chunk.data, chunk.offset, chunk.end, chunk.first_line, start_bytes=chunk.offset
+            )
+        is_marked = chunk.offset == 0 and chunk.data.startswith(BYTE_ORDER_MARK)
+        mark = len(BYTE_ORDER_MARK) if is_marked else 0
+        lines = Lines(chunk.data[mark:])
+        ends = lines.ends - (lines.codes[lines.ends - 1] == RETURN) if len(lines) else lines.ends
+        numbers = chunk.first_line + np.arange(len(lines))
+        keep = np.flatnonzero(~lines.blank())
+        records = Records(lines.data, lines.starts, ends, numbers)[keep]
+        with _connect() as connection:
+            found = faults(connection, records)
+            good = _all_but(len(records), found)
+            whole = records[good]
+            text = whole
+            if found:  # what is no JSON may open a string or bracket, which a scan would take on to the next line
+                kept = np.zeros(len(lines), bool)
+                kept[keep[good]] = True
+                text = _joined(lines, kept, whole)
+            drifted, fields = self._judge(connection, draft, text, scan(text.data, Context(), 0), whole)
+        found |= {int(good[index]): fault for index, fault in drifted.items()}
+        _add_letters(draft, records, found, chunk.offset + mark)
+        parcel = draft.seal(
+            columns=["record"],
+            loaded=len(records) - len(found),
+            skipped=len(lines) - len(records),
+            size_bytes=chunk.end,
+            start_bytes=chunk.offset,
+            position_bytes=chunk.end,
+            lines=chunk.first_line - 1 + len(lines),
+        )
+        return _with_fields(parcel, fields)
+
+    def items(self, piece: Stretch | Overlong | Break) -> tuple[Parcel | None, Break | None]:
+        """The parcel of a piece of a document, and where the document breaks, if it does."""
+        if isinstance(piece, Break):
+            return None, piece
+        if isinstance(piece, Overlong):
+            draft = self._draft(piece.prefix_hash)
+            return self._overlong(
+                draft, piece.head, piece.offset, piece.end_bytes, piece.item, start_bytes=piece.start_bytes
+            ), None
+        numbers = piece.first_item + np.arange(len(piece.starts))
+        records = Records(piece.data, piece.starts, piece.ends, numbers)
+        with _connect() as connection:
+            found = faults(connection, records)
+            damage = _damage(piece, records, found)
+            if damage is not None:
+                count = damage.item - piece.first_item
+                if count == 0:
+                    return None, damage
+                piece, records = _cut(piece, count), records[:count]
+                found = {index: fault for index, fault in found.items() if index < count}
+            draft = self._draft(piece.prefix_hash)
+            good = _all_but(len(records), found)
+            drifted, fields = self._judge(connection, draft, records[good], piece.found, records[good])
+        found |= {int(good[index]): fault for index, fault in drifted.items()}
+        _add_letters(draft, records, found, piece.offset)
+        parcel = draft.seal(
+            columns=["record"],
+            loaded=len(records) - len(found),
+            size_bytes=piece.end_bytes,
+            start_bytes=piece.start_bytes,
+            position_bytes=piece.end_bytes,
+            lines=piece.first_item - 1 + len(records),
+        )
+        return _with_fields(parcel, fields), damage
+
+    def rest(self, damage: Break) -> Parcel:
+        """The rest of a broken document as one dead letter. Its hash covers the whole file, and more."""
+        digest, size, head = hashlib.sha256(), 0, b""
+        try:
+            with self.file.open() as stream:
+                while block := stream.read(CHUNK_BYTES):
+                    digest.update(block)
+                    wanted = damage.offset + len(head) - size
+                    if len(head) < LONGEST_RECORD_KEPT and 0 <= wanted < len(block):
+                        head += block[wanted : wanted + LONGEST_RECORD_KEPT - len(head)]
+                    size += len(block)
+        except (OSError, EOFError) as error:
+            raise self.file.unreadable(error) from error
+        digest.update(BROKEN_SEAL)
+        draft = self._draft(digest.hexdigest())
+        message = f"the document cannot be read from here on: {damage.message}"
+        letter = DeadLetter("broken_document", message, head, damage.item, damage.offset, size - damage.offset)
+        draft.letters.append(letter)
+        return draft.seal(
+            columns=["record"],
+            loaded=0,
+            size_bytes=size,
+            start_bytes=damage.start_bytes,
+            position_bytes=size,
+            lines=damage.item,
+        )
+
+    def _draft(self, content_hash: str) -> ParcelDraft:
+        return ParcelDraft(self.batch, self.source, "json", self.file.location, content_hash)
+
+    def _overlong(
+        self, draft: ParcelDraft, head: bytes, offset: int, end: int, number: int, *, start_bytes: int
+    ) -> Parcel:
+        kept = head[:LONGEST_RECORD_KEPT]
+        reason = "record_too_large"
+        draft.letters.append(DeadLetter(reason, MESSAGES[reason], kept, number, offset, end - offset))
+        return draft.seal(
+            columns=["record"], loaded=0, size_bytes=end, start_bytes=start_bytes, position_bytes=end, lines=number
+        )
+
+    def _judge(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        draft: ParcelDraft,
+        records: Records,
+        found: Scan,
+        originals: Records,
+    ) -> tuple[dict[int, Fault], str | None]:
+        """Write the rows of JSON objects; which are set aside after all, by index, and the fields of the others.
+
+        `found` is the scan of the text that holds `records`; the rows are the same in `originals`.
+        """
+        if not len(records):
+            return {}, None
+        wrong = {index: Fault("invalid_json", MESSAGES["lenient"]) for index in owners(records, found.lenient).tolist()}
+        chosen = _all_but(len(records), wrong)
+        shapes = Shapes(connection, records, found)
+        shapes.choose(chosen)
+        if self.expected and self.drift_policy != "evolve":
+            drift = shapes.drift(self.expected)
+            if drift and self.drift_policy == "freeze":
+                raise SourceError(
+                    f"{self.source}: {next(iter(drift.values())).message}",
+                    where=draft.location,
+                    fix="if the change is right, set schema_drift: evolve for one run; nothing of it was loaded",
+                )
+            for index in chosen[np.isin(shapes.shape_of[chosen], list(drift))].tolist():
+                wrong[index] = Fault("schema_drift", drift[int(shapes.shape_of[index])].message)
+            if drift:
+                chosen = _all_but(len(records), wrong)
+                shapes.choose(chosen)
+        if not chosen.size:
+            return wrong, None
+        _write_rows(draft, originals[chosen] if wrong else originals)
+        return wrong, shapes.fields()
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    # Parcels are made side by side, so each has one thread.
+    connection = duckdb.connect(config={"threads": 1})
+    connection.execute("set enable_progress_bar = false")
+    return connection
+
+
+def _all_but(count: int, left_out: Mapping[int, Fault]) -> Places:
+    kept = np.ones(count, bool)
+    kept[list(left_out)] = False
+    return np.flatnonzero(kept)
+
+
+def _joined(lines: Lines, kept: "np.ndarray[tuple[int], np.dtype[np.bool_]]", records: Records) -> Records:
+    """The records in a text of their own, without the lines between them."""
+    length = (lines.ends - lines.starts)[kept] + 1
+    starts = np.cumsum(length) - length
+    return Records(lines.kept(kept), starts, starts + records.ends - records.starts, records.numbers)
+
+
+def _add_letters(draft: ParcelDraft, records: Records, found: Mapping[int, Fault], offset: int) -> None:
+    for index in sorted(found):
+        reason, message = found[index]
+        start, end = int(records.starts[index]), int(records.ends[index])
+        kept = records.data[start : min(end, start + LONGEST_RECORD_KEPT)]
+        number = int(records.numbers[index])
+        draft.letters.append(DeadLetter(reason, message, kept, number, offset + start, end - start))
+
+
+def _damage(piece: Stretch, records: Records, found: Mapping[int, Fault]) -> Break | None:
+    """Where the first record is that is so damaged that the ones after it may be none."""
+    for index, fault in found.items():
+        if fault.reason in ("invalid_json", "not_utf8") and not is_sound(records.text(index)):
+            before = piece.offset + int(piece.ends[index - 1]) if index else piece.start_bytes
+            message = "a quote or bracket is missing, or one too many"
+            return Break(piece.offset + int(piece.starts[index]), piece.first_item + index, before, message)
+    return None
+
+
+def _cut(piece: Stretch, count: int) -> Stretch:
+    """The first items of a stretch."""
+    digest = piece.digest.copy()
+    digest.update(memoryview(piece.data)[: piece.ends[count - 1]])
+    return replace(piece, starts=piece.starts[:count], ends=piece.ends[:count], prefix_hash=digest.hexdigest())
+
+
+def _with_fields(parcel: Parcel, fields: str | None) -> Parcel:
+    return replace(parcel, loads=[replace(parcel.loads[0], fields=fields)])
+
+
+def _write_rows(draft: ParcelDraft, records: Records) -> None:
+    """The records with their lineage as parquet, each a span of the bytes that were read."""
+    same = pa.array(np.zeros(len(records), np.int8))
+    constants = {
+        name: pa.DictionaryArray.from_arrays(same, pa.array([value], _TIME if isinstance(value, datetime) else None))
+        for name, value in draft.lineage().items()
+    }
+    table = pa.table({"record": records.array(), "_line": records.numbers, **constants})
+    pq.write_table(
+        table,
+        draft.rows_file,
+        row_group_size=_ROW_GROUP,
+        compression="snappy",
+        use_dictionary=list(constants),
+        write_statistics=False,
+        store_schema=False,
+    )
+
+
+_TIME = pa.timestamp("us", tz="UTC")
