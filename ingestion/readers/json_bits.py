@@ -89,8 +89,8 @@ def places(words: Words) -> Places:
     used = np.flatnonzero(words)
     if not used.size:
         return used
-    rows, columns = np.nonzero(_flags(words[used]).reshape(-1, 64))
-    return np.asarray(used[rows] * 64 + columns, np.int64)
+    found = np.flatnonzero(_flags(words[used]))
+    return np.asarray((used[found >> 6] << 6) + (found & 63), np.int64)
 
 
 class _Block:
@@ -142,12 +142,13 @@ class _Block:
         first = following & ~gaps
         false = first & _pack(self.codes == 102)
         if false.any():
-            self.codes = self.codes.copy()
-            self.codes[places(false)] = 116
+            self.codes = self.codes ^ (_flags(false).view(np.uint8) * np.uint8(102 ^ 116))
         types = first & (self._quotes | self._opens | self._n | _pack(self.codes == 116))
-        inside = self._depth[self._level :]
-        record = np.bitwise_or.reduce(inside) if inside else np.zeros_like(colons)
-        return (record & (self._black | self._string) & (~values | ends)) | colons | types
+        record = np.zeros_like(colons)
+        for digit in self._depth[self._level :]:
+            record |= digit
+        kept: Words = (record & (self._black | self._string) & (~values | ends)) | colons | types
+        return kept
 
     def _is_deep(self, depth: int) -> Words:
         """Where exactly so many brackets are open, counting the one at the place itself."""

@@ -62,7 +62,8 @@ def _form(file: StoredFile, source: JsonSource) -> Literal["lines", "array", "ob
             head = stream.read(_HEAD_BYTES)
         except (OSError, EOFError) as error:
             raise file.unreadable(error) from error
-    if head.startswith(_UTF_16_MARKS) or head[:4:2] == b"\0\0" or head[1:4:2] == b"\0\0":
+    looks_wide = source.format != "lines" and b"\0\0\0" in (head[:6:2], head[1:6:2])
+    if head.startswith(_UTF_16_MARKS) or looks_wide:
         return "utf-16"
     text = head.removeprefix(BYTE_ORDER_MARK).lstrip(BLANK)
     document: Literal["array", "objects"] = "array" if text.startswith(b"[") else "objects"

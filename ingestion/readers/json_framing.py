@@ -113,7 +113,7 @@ def item_spans(data: bytes | memoryview, start: int) -> tuple[Places, Places, in
         raise ValueError(f"the list that opens at byte {start} never closes")
     places = np.concatenate(found)
     starts, ends = trim(codes, places[:-1] + 1, places[1:])
-    is_empty = len(starts) == 1 and starts[0] == ends[0]
+    is_empty = int(len(starts) == 1 and starts[0] == ends[0])
     return starts[is_empty:], ends[is_empty:], int(places[-1]) + 1
 
 

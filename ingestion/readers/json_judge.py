@@ -120,7 +120,10 @@ def unparsable(connection: duckdb.DuckDBPyConnection, records: Records) -> Place
 def not_objects(records: Records) -> Places:
     """The records, all valid JSON, whose value is not an object, by index."""
     codes = np.frombuffer(records.data, np.uint8)
-    return np.flatnonzero(codes[trim(codes, records.starts, records.ends)[0]] != ord("{"))
+    others = np.flatnonzero(codes[records.starts] != ord("{"))
+    begins = trim(codes, records.starts[others], records.ends[others])[0]
+    found: Places = others[codes[begins] != ord("{")]
+    return found
 
 
 def owners(records: Records, places: Places) -> Places:

@@ -1,5 +1,6 @@
 """JSON files into parcels: a record keeps its text, and what is no JSON object goes to the dead letters."""
 
+import gzip
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,14 +88,74 @@ def letters_of(parcels: list[Parcel]) -> list[tuple[Any, ...]]:
         pytest.param(
             b'[{"a":1}, {"b" 2}, {"c":3}]',
             [(1, '{"a":1}')],
-            [(1, "broken_document", '{"b" 2}, {"c":3}]')],
+            [(2, "broken_document", '{"b" 2}, {"c":3}]')],
             id="an array that breaks",
         ),
-        pytest.param(b'[{"a":1}, {"b":', [(1, '{"a":1}')], [(1, "broken_document", '{"b":')], id="an array cut short"),
+        pytest.param(b'[{"a":1}, {"b":', [(1, '{"a":1}')], [(2, "broken_document", '{"b":')], id="an array cut short"),
         pytest.param(
             b'[{"a":"\xe9"}, {"b":2}]', [(2, '{"b":2}')], [(1, "not_utf8", '{"a":"\\xe9"}')], id="an item in Latin-1"
         ),
         pytest.param(b'{\n "a": 1\n}\n', [(1, '{\n "a": 1\n}')], [], id="one object over many lines"),
+        pytest.param(
+            b'{ "a": 1,\n "b": 2}\n{ "a": 3,\n "b": 4}',
+            [(1, '{ "a": 1,\n "b": 2}'), (2, '{ "a": 3,\n "b": 4}')],
+            [],
+            id="objects over many lines",
+        ),
+        pytest.param(
+            b'{"a":nan}\n{"a":-INF}\n{"a":[1 ,\t]}\n{"nan":"inf,]"}\n',
+            [(4, '{"nan":"inf,]"}')],
+            [(1, "invalid_json", '{"a":nan}'), (2, "invalid_json", '{"a":-INF}'), (3, "invalid_json", '{"a":[1 ,\t]}')],
+            id="what DuckDB takes for JSON and nobody else",
+        ),
+        pytest.param(
+            b'[{"a":NaN}, {"a":01}, {"a":1,}, tru, , {"b":1}]',
+            [(6, '{"b":1}')],
+            [
+                (1, "invalid_json", '{"a":NaN}'),
+                (2, "invalid_json", '{"a":01}'),
+                (3, "invalid_json", '{"a":1,}'),
+                (4, "invalid_json", "tru"),
+                (5, "invalid_json", ""),
+            ],
+            id="items that are invalid by themselves",
+        ),
+        pytest.param(
+            b'[{"a":"x"y"}, {"b":"z"}, {"c":"w""}, {"d":1}]',
+            [],
+            [(1, "broken_document", '{"a":"x"y"}, {"b":"z"}, {"c":"w""}, {"d":1}]')],
+            id="stray quotes that make up for each other",
+        ),
+        pytest.param(
+            b'[{"a":1},{"b":[1}, {"c":2}], {"d":1}]',
+            [(1, '{"a":1}')],
+            [(2, "broken_document", '{"b":[1}, {"c":2}], {"d":1}]')],
+            id="brackets that make up for each other",
+        ),
+        pytest.param(
+            b'[{"a":1}] {"b":2}',
+            [(1, '{"a":1}')],
+            [(2, "broken_document", '{"b":2}')],
+            id="text after the end",
+        ),
+        pytest.param(b'[{"a":1},{"b":2}', [(1, '{"a":1}')], [(2, "broken_document", '{"b":2}')], id="no end"),
+        pytest.param(
+            b'{"a":"\\ud800"}\n{"a":"\\ud83d\\ude00"}\n',
+            [(2, '{"a":"\\ud83d\\ude00"}')],
+            [(1, "invalid_json", '{"a":"\\ud800"}')],
+            id="half of a surrogate pair",
+        ),
+        pytest.param(
+            b'{"a":1,"a":2}\n{"a":1e400}\n{"a":' + b"9" * 400 + b"}\n",
+            [(1, '{"a":1,"a":2}'), (2, '{"a":1e400}'), (3, '{"a":' + "9" * 400 + "}")],
+            [],
+            id="keys that are there twice and huge numbers",
+        ),
+        pytest.param(
+            b'[{"a":"\0"},{"b":1}]', [(2, '{"b":1}')], [(1, "not_utf8", '{"a":"\\x00"}')], id="a NUL byte in an item"
+        ),
+        pytest.param(b'\xef\xbb\xbf [{"a":1}]', [(1, '{"a":1}')], [], id="byte order mark before an array"),
+        pytest.param(b" \n\n", [], [(1, "invalid_json", " ")], id="nothing but blanks"),
         pytest.param(b"<html></html>\n", [], [(1, "invalid_json", "<html></html>")], id="a web page"),
         pytest.param(b"[]", [], [], id="an empty array"),
         pytest.param(b"", [], [], id="an empty file"),
@@ -129,7 +190,8 @@ def test_an_array_that_is_what_it_was_gives_nothing(batch: Batch) -> None:
     (first,) = read(b'[{"a":1}]', batch)
     known = KnownPrefix(first.loads[0].position_bytes, first.loads[0].lines, first.loads[0].content_hash)
     assert read(b'[{"a":1}]', batch, known) == []
-    assert rows_of(read(b'[{"a":1},{"a":2}]', batch, known)) == [(1, '{"a":1}'), (2, '{"a":2}')]
+    assert rows_of(read(b'[{"a":1},{"a":2}]', batch, known)) == [(2, '{"a":2}')]
+    assert rows_of(read(b'[{"a":2}]', batch, known)) == [(1, '{"a":2}')]
 
 
 _VALUES = st.recursive(
@@ -162,3 +224,97 @@ def test_whatever_the_bytes_are_each_line_is_accounted_for(batch: Batch, pieces:
     lines = lines[:-1] if lines[-1] == b"" else lines
     assert sum(parcel.count("read") for parcel in parcels) == len(lines)
     assert len(rows_of(parcels)) + len(letters_of(parcels)) == sum(line != b"" for line in lines)
+
+
+def known_after(parcels: list[Parcel]) -> KnownPrefix:
+    load = parcels[-1].loads[0]
+    return KnownPrefix(load.position_bytes, load.lines, load.content_hash)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"a":1}\n{"a":\n',
+        b"[]",
+        b" [ ] ",
+        b'[{"a":1}]\n\n',
+        b'[{"a":1}, {"b":',
+        b'[{"a":1}] x',
+        b'[{"a":1}, {"b" 2}, {"c":3}]',
+        b'{\n"a": 1}\n{\n"a": 2}\n',
+        b'{\n"a": 1}\nx',
+        b"<html></html>",
+        '{"a":1}'.encode("utf-16"),
+        b"",
+    ],
+)
+def test_a_file_that_is_what_it_was_gives_nothing(data: bytes, batch: Batch) -> None:
+    parcels = read(data, batch)
+    assert parcels or not data
+    assert all(parcel.loads[0].start_bytes == 0 for parcel in parcels[:1])
+    if parcels:
+        assert read(data, batch, known_after(parcels)) == []
+
+
+@pytest.mark.parametrize("mended", [b'[{"a":1}, {"b":2}]', b'[{"a":1}, {"b":,2}, {"c":3}]'])
+def test_a_broken_document_that_grew_is_read_from_its_start(mended: bytes, batch: Batch) -> None:
+    known = known_after(read(b'[{"a":1}, {"b":', batch))
+    (parcel, *_) = read(mended, batch, known)
+    assert parcel.loads[0].start_bytes == 0
+
+
+def test_a_letter_of_a_document_tells_its_place_in_the_file(batch: Batch) -> None:
+    (parcel,) = read(b' [{"a":1},\n{"a":NaN}, 5]', batch)
+    letters = duckdb.sql(f"select line, byte_offset, byte_length, message from '{parcel.dead_letters}' order by 1")
+    assert letters.fetchall() == [
+        (2, 11, 9, "NaN, Infinity and a comma before a closing bracket are no JSON"),
+        (3, 22, 1, "the JSON value is not an object"),
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_told_by_name(encoding: str, batch: Batch) -> None:
+    data = '[{"a":1}]\n'.encode(encoding)
+    (parcel,) = read(data, batch)
+    (letter,) = duckdb.sql(f"select reason, message, byte_offset, byte_length from '{parcel.dead_letters}'").fetchall()
+    assert letter == (
+        "broken_document",
+        "the document cannot be read from here on: the file is UTF-16 text: save it as UTF-8",
+        0,
+        len(data),
+    )
+
+
+@pytest.mark.parametrize("form", ["array", "lines"])
+def test_very_deep_nesting_does_not_end_the_process(form: Literal["array", "lines"], batch: Batch) -> None:
+    deep = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    parcels = read(b"[" + deep + b',{"b":1}]' if form == "array" else deep + b'\n{"b":1}', batch, form=form)
+    assert [line for line, _ in rows_of(parcels)] == [1, 2]
+
+
+def test_a_list_that_opens_for_ever_is_a_dead_letter(batch: Batch) -> None:
+    parcels = read(b"[" * 1_000_000, batch)
+    assert [reason for _, reason, _ in letters_of(parcels)] == ["broken_document"]
+
+
+def test_a_gzip_file_is_read_unpacked(batch: Batch) -> None:
+    parcels = read(gzip.compress(b'[{"a":1}]'), batch)
+    assert rows_of(parcels) == [(1, '{"a":1}')]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.sampled_from(['{"a":1}', '{"a":"é"}', "5", "tru", '{"a":nan}', '{"a":01}', '{"a":[1,]}', "[]", "", " { } "]),
+        max_size=12,
+    ),
+    st.sampled_from([",", " ,\n", ",\t "]),
+)
+def test_every_item_is_a_row_or_a_letter(batch: Batch, items: list[str], comma: str) -> None:
+    parcels = read(f"[{comma.join(items)}]".encode(), batch, form="array")
+    wanted = [item.strip() for item in items] if items != [""] else []
+    found = dict(rows_of(parcels)) | {line: record for line, _, record in letters_of(parcels)}
+    assert [found[number] for number in sorted(found)] == wanted
+    assert [line for line, _ in rows_of(parcels)] == [
+        number for number, item in enumerate(wanted, start=1) if item in ('{"a":1}', '{"a":"é"}', "{ }")
+    ]
