@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from foundation.sources import JsonSource
 from ingestion.parcels import Batch, Parcel
+from ingestion.readers import json_files
 from ingestion.readers.framing import KnownPrefix
 from ingestion.readers.json_files import read_json_file
+from ingestion.readers.json_framing import LONGEST_RECORD
 from ingestion.stores import StoredFile
 
 
@@ -318,3 +320,53 @@ def test_every_item_is_a_row_or_a_letter(batch: Batch, items: list[str], comma: 
     assert [line for line, _ in rows_of(parcels)] == [
         number for number, item in enumerate(wanted, start=1) if item in ('{"a":1}', '{"a":"é"}', "{ }")
     ]
+
+
+_STRAY = b'{"a":"x"y"}, {"b":"z""}'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" + b", ".join(b'{"a":%d}' % number for number in range(30)) + b"]\n",
+        b"\n".join(b'{"a":%d}' % number for number in range(30)),
+        b"\n".join(b'{\n"a":%d}' % number for number in range(30)),
+        b"[" + b", ".join(b'{"a":%d}' % number for number in range(15)) + b", " + _STRAY + b', {"c":1}' * 15 + b"]",
+        b"[" + b", ".join(b'{"a":%d}' % number for number in range(15)) + b"] x",
+    ],
+)
+def test_a_run_cut_off_after_any_parcel_goes_on_with_exactly_the_rest(
+    data: bytes, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_files, "CHUNK_BYTES", 60)
+    parcels = read(data, batch)
+    assert len(parcels) > 2
+    assert sum(parcel.count("read") for parcel in parcels) in (30, 16)
+    for index in range(len(parcels)):
+        rest = read(data, batch, known_after(parcels[: index + 1]))
+        assert rows_of(rest) == rows_of(parcels[index + 1 :])
+        assert letters_of(rest) == letters_of(parcels[index + 1 :])
+    positions = [0, *(parcel.loads[0].position_bytes for parcel in parcels)]
+    assert [parcel.loads[0].start_bytes for parcel in parcels] == positions[:-1]
+
+
+def test_nothing_after_a_break_is_taken_for_a_record(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_files, "CHUNK_BYTES", 16)
+    data = b'[{"a":1}, ' + _STRAY + b', {"c":1}' * 50 + b"]"
+    parcels = read(data, batch)
+    assert rows_of(parcels) == [(1, '{"a":1}')]
+    assert letters_of(parcels) == [(2, "broken_document", data[10:].decode())]
+    assert parcels[-1].loads[0].position_bytes == len(data)
+
+
+def test_an_item_that_is_too_long_is_a_letter_of_its_own(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_files, "CHUNK_BYTES", 1_000_000)
+    long = b'{"a":"' + b"x" * LONGEST_RECORD + b'"}'
+    parcels = read(b'[{"a":1}, ' + long + b', {"b":1}]', batch)
+    assert rows_of(parcels) == [(1, '{"a":1}'), (3, '{"b":1}')]
+    ((place, length, reason),) = [
+        duckdb.sql(f"select byte_offset, byte_length, reason from '{parcel.dead_letters}'").fetchall()[0]
+        for parcel in parcels
+        if parcel.dead_letters
+    ]
+    assert (place, length, reason) == (10, len(long), "record_too_large")
