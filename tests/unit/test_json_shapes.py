@@ -70,6 +70,11 @@ def test_fields_name_every_key_with_the_types_it_has(joint: str, batch: Batch) -
     }
 
 
+def test_a_key_that_is_there_twice_hides_no_record_that_lacks_it(batch: Batch) -> None:
+    (parcel,) = read(b'{"a":1,"a":"x"}\n{"b":1}\n', batch)
+    assert fields_of(parcel) == {"a": ["absent", "number", "text"], "b": ["absent", "number"]}
+
+
 def test_fields_tell_of_loaded_records_alone(batch: Batch) -> None:
     (parcel,) = read(b'{"a":1}\n{"a":NaN,"b":1}\n{"c":}\n[{"d":1}]\n', batch)
     assert fields_of(parcel) == {"a": ["number"]}
