@@ -1,9 +1,6 @@
 """Whether a record is a JSON object as RFC 8259 has it. DuckDB parses; what it takes beyond that is found by a scan."""
 
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import duckdb
@@ -13,15 +10,7 @@ from numpy.typing import NDArray
 
 from ingestion.readers.json_bits import Places
 from ingestion.readers.json_framing import LONGEST_RECORD, trim
-
-MESSAGES = {
-    "invalid_json": "the text is not valid JSON",
-    "lenient": "NaN, Infinity and a comma before a closing bracket are no JSON",
-    "not_an_object": "the JSON value is not an object",
-    "record_too_large": f"the record is larger than {LONGEST_RECORD >> 20} MB",
-}
-_WINDOW = 64 * 1024
-_INLINE = 12
+from ingestion.readers.json_records import Records, broken_bytes, is_text
 
 
 class Fault(NamedTuple):
@@ -31,129 +20,62 @@ class Fault(NamedTuple):
     message: str
 
 
-@dataclass(frozen=True)
-class Records:
-    """Records as spans of the bytes that hold them, each with its line, or the number of its item."""
-
-    data: bytes
-    starts: Places
-    ends: Places
-    numbers: Places
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def __getitem__(self, chosen: NDArray[np.bool_] | NDArray[np.int64] | slice) -> "Records":
-        return Records(self.data, self.starts[chosen], self.ends[chosen], self.numbers[chosen])
-
-    def text(self, index: int) -> bytes:
-        """The bytes of one record."""
-        return self.data[self.starts[index] : self.ends[index]]
-
-    def array(self) -> pa.Array:
-        """The records as Arrow text over the very same bytes, which must be UTF-8."""
-        length = self.ends - self.starts
-        views = np.zeros((len(self), 4), np.int32)
-        views[:, 0] = length
-        short = np.flatnonzero(length <= _INLINE)
-        long = np.flatnonzero(length > _INLINE)
-        if long.size:
-            fours = np.ndarray(len(self.data) - 3, np.int32, self.data, strides=(1,))
-            views[long, 1] = fours[self.starts[long]]
-            views[long, 3] = self.starts[long]
-        if short.size:
-            codes = np.frombuffer(self.data + bytes(_INLINE), np.uint8)
-            inline = codes[self.starts[short][:, None] + np.arange(_INLINE)]
-            inline[np.arange(_INLINE) >= length[short][:, None]] = 0
-            views[short, 1:] = inline.view(np.int32)
-        buffers = [None, pa.py_buffer(views), pa.py_buffer(self.data)]
-        return pa.Array.from_buffers(pa.string_view(), len(self), buffers)
+INVALID = Fault("invalid_json", "the text is not valid JSON")
+LENIENT = Fault("invalid_json", "NaN, Infinity and a comma before a closing bracket are no JSON")
+HALF_ESCAPE = Fault("invalid_json", r"an escape such as \ud800 stands for half a character")
+WEB_PAGE = Fault("invalid_json", "the text is not JSON but HTML or XML: is it the page of an error?")
+NOT_AN_OBJECT = Fault("not_an_object", "the JSON value is not an object")
+TOO_LARGE = Fault("record_too_large", f"the record is larger than {LONGEST_RECORD >> 20} MB")
 
 
-def is_text(data: bytes) -> bool:
-    """Whether the bytes are UTF-8 without NUL, checked without a copy of them."""
-    if b"\0" in data:
-        return False
-    try:
-        offsets = pa.py_buffer(np.array([0, len(data)], np.int64))
-        pa.LargeStringArray.from_buffers(1, offsets, pa.py_buffer(data)).validate(full=True)
-    except pa.ArrowInvalid:
-        return False
-    return True
+class Verdicts:
+    """For each record the fault it has, as a place in `faults`, or 0."""
+
+    def __init__(self, count: int) -> None:
+        self.codes: NDArray[np.int32] = np.zeros(count, np.int32)
+        self.faults: list[Fault] = [Fault("", "")]
+
+    def mark(self, indices: Places, fault: Fault) -> None:
+        """Say that these records have this fault."""
+        if indices.size:
+            if fault not in self.faults:
+                self.faults.append(fault)
+            self.codes[indices] = self.faults.index(fault)
+
+    def good(self) -> Places:
+        """The records without a fault, by index."""
+        return np.flatnonzero(self.codes == 0)
+
+    def bad(self) -> Places:
+        """The records with a fault, by index."""
+        return np.flatnonzero(self.codes)
+
+    def reason(self, index: int) -> str:
+        """Why a record is bad."""
+        return self.faults[int(self.codes[index])].reason
+
+    def cut(self, count: int) -> None:
+        """Forget all but the first records."""
+        self.codes = self.codes[:count]
 
 
-def undecodable(records: Records) -> dict[int, str]:
-    """Records with a NUL byte or bytes that are no UTF-8, by index, with what is wrong."""
-    if is_text(records.data) or not len(records):
-        return {}
-    nul = np.flatnonzero(np.frombuffer(records.data, np.uint8) == 0)
-    found = {int(index): "a NUL byte" for index in owners(records, nul)}
-    # Windows, because the decoder makes room for all that it is given each time it is asked.
-    edges = [
-        0,
-        *np.searchsorted(records.ends, np.arange(_WINDOW, int(records.ends[-1]), _WINDOW)).tolist(),
-        len(records),
-    ]
-    for first, last in pairwise(edges):
-        index = first
-        while index < last:
-            begin, stop = int(records.starts[index]), int(records.ends[last - 1])
-            try:
-                records.data[begin:stop].decode()
-                break
-            except UnicodeDecodeError as error:
-                place = begin + error.start
-                index = int(np.searchsorted(records.ends, place, side="right"))
-                if index < last and records.starts[index] <= place:
-                    found[index] = f"byte 0x{records.data[place]:02x} is not valid UTF-8"
-                    index += 1
-    return found
-
-
-def unparsable(connection: duckdb.DuckDBPyConnection, records: Records) -> Places:
-    """The records that DuckDB does not take for JSON, by index."""
-    connection.register("judged", pa.table({"record": records.array(), "place": np.arange(len(records))}))
-    found = connection.execute("select place from judged where not json_valid(record) order by 1").fetchnumpy()
-    return np.asarray(found["place"], np.int64)
-
-
-def not_objects(records: Records) -> Places:
-    """The records, all valid JSON, whose value is not an object, by index."""
+def judge(connection: duckdb.DuckDBPyConnection, records: Records) -> Verdicts:
+    """Which records are no JSON object, and why; a scan has yet to find what DuckDB takes beyond JSON."""
+    verdicts = Verdicts(len(records))
+    verdicts.mark(np.flatnonzero(records.length() > LONGEST_RECORD), TOO_LARGE)
+    if not is_text(records.data):
+        _mark_undecodable(verdicts, records)
+    left = verdicts.good()
+    invalid = left[_unparsable(connection, records[left])]
+    verdicts.mark(invalid, INVALID)
     codes = np.frombuffer(records.data, np.uint8)
-    others = np.flatnonzero(codes[records.starts] != ord("{"))
-    begins = trim(codes, records.starts[others], records.ends[others])[0]
-    found: Places = others[codes[begins] != ord("{")]
-    return found
-
-
-def owners(records: Records, places: Places) -> Places:
-    """The records that hold these places, by index."""
-    if not len(records):
-        return np.empty(0, np.int64)
-    index = np.searchsorted(records.ends, places, side="right")
-    inside = index < len(records)
-    index, places = index[inside], places[inside]
-    return np.unique(index[records.starts[index] <= places])
-
-
-def faults(connection: duckdb.DuckDBPyConnection, records: Records) -> dict[int, Fault]:
-    """What is wrong with the records that are no JSON object, by index."""
-    large = np.flatnonzero(records.ends - records.starts > LONGEST_RECORD).tolist()
-    found = {index: Fault("record_too_large", MESSAGES["record_too_large"]) for index in large}
-    found |= {index: Fault("not_utf8", problem) for index, problem in undecodable(records).items()}
-    left = _others(records, found)
-    for index in left[unparsable(connection, records[left])].tolist():
-        found[index] = Fault("invalid_json", _explain(records.text(index)))
-    left = _others(records, found)
-    for index in left[not_objects(records[left])].tolist():
-        found[index] = Fault("not_an_object", MESSAGES["not_an_object"])
-    return dict(sorted(found.items()))
-
-
-def _others(records: Records, found: Collection[int]) -> Places:
-    chosen = np.ones(len(records), bool)
-    chosen[list(found)] = False
-    return np.flatnonzero(chosen)
+    verdicts.mark(invalid[codes[records.starts[invalid]] == ord("<")], WEB_PAGE)
+    if invalid.size and (b"\\ud" in records.data or b"\\uD" in records.data):
+        halves = [index for index in invalid.tolist() if _has_half_escape(records.text(index))]
+        verdicts.mark(np.array(halves, np.int64), HALF_ESCAPE)
+    left = verdicts.good()
+    verdicts.mark(left[_not_objects(records[left])], NOT_AN_OBJECT)
+    return verdicts
 
 
 def is_sound(record: bytes) -> bool:
@@ -174,16 +96,34 @@ def is_sound(record: bytes) -> bool:
     return True
 
 
-def _explain(record: bytes) -> str:
-    if record.lstrip()[:1] == b"<":
-        return "the text is not JSON but HTML or XML: is it the page of an error?"
-    if _HALF_ESCAPE.search(_WHOLE_ESCAPE.sub(b"", record)):
-        return r"an escape such as \ud800 stands for half a character"
-    return MESSAGES["invalid_json"]
-
-
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKET = re.compile(rb"[][{}]")
 _STRAY_QUOTE = re.compile(rb'[^\s{\[,:]\s*""|""\s*[^\s}\],:]|(?<!")"(?!")')
 _WHOLE_ESCAPE = re.compile(rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _HALF_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def _mark_undecodable(verdicts: Verdicts, records: Records) -> None:
+    codes = np.frombuffer(records.data, np.uint8)
+    verdicts.mark(records.owners(np.flatnonzero(codes == 0))[0], Fault("not_utf8", "a NUL byte"))
+    owners, first = records.owners(broken_bytes(codes))
+    for byte in np.unique(codes[first]).tolist():
+        verdicts.mark(owners[codes[first] == byte], Fault("not_utf8", f"byte 0x{byte:02x} is not valid UTF-8"))
+
+
+def _unparsable(connection: duckdb.DuckDBPyConnection, records: Records) -> Places:
+    connection.register("judged", pa.table({"record": records.array(), "place": np.arange(len(records))}))
+    found = connection.execute("select place from judged where not json_valid(record) order by 1").fetchnumpy()
+    return np.asarray(found["place"], np.int64)
+
+
+def _not_objects(records: Records) -> Places:
+    codes = np.frombuffer(records.data, np.uint8)
+    others = np.flatnonzero(codes[records.starts] != ord("{"))
+    begins = trim(codes, records.starts[others], records.ends[others])[0]
+    found: Places = others[codes[begins] != ord("{")]
+    return found
+
+
+def _has_half_escape(record: bytes) -> bool:
+    return bool(_HALF_ESCAPE.search(_WHOLE_ESCAPE.sub(b"", record)))

@@ -15,7 +15,9 @@ from ingestion.parcels import LONGEST_RECORD_KEPT, Batch, DeadLetter, Parcel, Pa
 from ingestion.readers.framing import RETURN, Chunk, Lines
 from ingestion.readers.json_bits import Context, Places, Scan, scan
 from ingestion.readers.json_framing import BROKEN_SEAL, BYTE_ORDER_MARK, CHUNK_BYTES, Break, Overlong, Stretch
-from ingestion.readers.json_judge import MESSAGES, Fault, Records, faults, is_sound, owners
+from ingestion.readers.json_judge import LENIENT, TOO_LARGE, Fault, Verdicts, is_sound, judge
+from ingestion.readers.json_letters import add_letters
+from ingestion.readers.json_records import Records
 from ingestion.readers.json_shapes import Shapes
 from ingestion.stores import StoredFile
 
@@ -47,26 +49,23 @@ class ParcelMaker:
         keep = np.flatnonzero(~lines.blank())
         records = Records(lines.data, lines.starts, ends, numbers)[keep]
         with _connect() as connection:
-            found = faults(connection, records)
-            good = _all_but(len(records), found)
-            whole = records[good]
-            text = whole
-            if found:  # what is no JSON may open a string or bracket, which a scan would take on to the next line
-                kept = np.zeros(len(lines), bool)
-                kept[keep[good]] = True
-                text = _joined(lines, kept, whole)
-            drifted, fields = self._judge(connection, draft, text, scan(text.data, Context(), 0), whole)
-        found |= {int(good[index]): fault for index, fault in drifted.items()}
-        _add_letters(draft, records, found, chunk.offset + mark)
-        parcel = draft.seal(
-            columns=["record"],
-            loaded=len(records) - len(found),
-            skipped=len(lines) - len(records),
-            size_bytes=chunk.end,
-            start_bytes=chunk.offset,
-            position_bytes=chunk.end,
-            lines=chunk.first_line - 1 + len(lines),
-        )
+            verdicts = judge(connection, records)
+            good = verdicts.good()
+            text = records[good]
+            if len(good) < len(records):
+                # What is no JSON may open a string or bracket, which a scan would take on to the next line.
+                text = _apart(lines, keep[good], text)
+            fields = self._write(connection, draft, records, verdicts, text, scan(text.data, Context(), 0))
+            parcel = draft.seal(
+                columns=["record"],
+                loaded=len(verdicts.good()),
+                skipped=len(lines) - len(records),
+                size_bytes=chunk.end,
+                start_bytes=chunk.offset,
+                position_bytes=chunk.end,
+                lines=chunk.first_line - 1 + len(lines),
+            )
+            parcel = add_letters(connection, draft, parcel, records, verdicts, chunk.offset + mark)
         return _with_fields(parcel, fields)
 
     def items(self, piece: Stretch | Overlong | Break) -> tuple[Parcel | None, Break | None]:
@@ -81,27 +80,25 @@ class ParcelMaker:
         numbers = piece.first_item + np.arange(len(piece.starts))
         records = Records(piece.data, piece.starts, piece.ends, numbers)
         with _connect() as connection:
-            found = faults(connection, records)
-            damage = _damage(piece, records, found)
+            verdicts = judge(connection, records)
+            damage = _damage(piece, records, verdicts)
             if damage is not None:
                 count = damage.item - piece.first_item
                 if count == 0:
                     return None, damage
                 piece, records = _cut(piece, count), records[:count]
-                found = {index: fault for index, fault in found.items() if index < count}
+                verdicts.cut(count)
             draft = self._draft(piece.prefix_hash)
-            good = _all_but(len(records), found)
-            drifted, fields = self._judge(connection, draft, records[good], piece.found, records[good])
-        found |= {int(good[index]): fault for index, fault in drifted.items()}
-        _add_letters(draft, records, found, piece.offset)
-        parcel = draft.seal(
-            columns=["record"],
-            loaded=len(records) - len(found),
-            size_bytes=piece.end_bytes,
-            start_bytes=piece.start_bytes,
-            position_bytes=piece.end_bytes,
-            lines=piece.first_item - 1 + len(records),
-        )
+            fields = self._write(connection, draft, records, verdicts, records[verdicts.good()], piece.found)
+            parcel = draft.seal(
+                columns=["record"],
+                loaded=len(verdicts.good()),
+                size_bytes=piece.end_bytes,
+                start_bytes=piece.start_bytes,
+                position_bytes=piece.end_bytes,
+                lines=piece.first_item - 1 + len(records),
+            )
+            parcel = add_letters(connection, draft, parcel, records, verdicts, piece.offset)
         return _with_fields(parcel, fields), damage
 
     def rest(self, damage: Break) -> Parcel:
@@ -138,47 +135,44 @@ class ParcelMaker:
         self, draft: ParcelDraft, head: bytes, offset: int, end: int, number: int, *, start_bytes: int
     ) -> Parcel:
         kept = head[:LONGEST_RECORD_KEPT]
-        reason = "record_too_large"
-        draft.letters.append(DeadLetter(reason, MESSAGES[reason], kept, number, offset, end - offset))
+        draft.letters.append(DeadLetter(*TOO_LARGE, kept, number, offset, end - offset))
         return draft.seal(
             columns=["record"], loaded=0, size_bytes=end, start_bytes=start_bytes, position_bytes=end, lines=number
         )
 
-    def _judge(
+    def _write(
         self,
         connection: duckdb.DuckDBPyConnection,
         draft: ParcelDraft,
         records: Records,
+        verdicts: Verdicts,
+        scanned: Records,
         found: Scan,
-        originals: Records,
-    ) -> tuple[dict[int, Fault], str | None]:
-        """Write the rows of JSON objects; which are set aside after all, by index, and the fields of the others.
+    ) -> str | None:
+        """Write the rows of the good records, and tell their fields; `verdicts` has then the last word on each.
 
-        `found` is the scan of the text that holds `records`; the rows are the same in `originals`.
+        `scanned` are the records good so far, in the text of which `found` is the scan.
         """
-        if not len(records):
-            return {}, None
-        wrong = {index: Fault("invalid_json", MESSAGES["lenient"]) for index in owners(records, found.lenient).tolist()}
-        chosen = _all_but(len(records), wrong)
-        shapes = Shapes(connection, records, found)
-        shapes.choose(chosen)
+        if not len(scanned):
+            return None
+        candidates = verdicts.good()
+        verdicts.mark(candidates[scanned.owners(found.lenient)[0]], LENIENT)
+        shapes = Shapes(connection, scanned, found)
+        shapes.choose(np.flatnonzero(verdicts.codes[candidates] == 0))
         if self.expected and self.drift_policy != "evolve":
-            drift = shapes.drift(self.expected)
-            if drift and self.drift_policy == "freeze":
-                raise SourceError(
-                    f"{self.source}: {next(iter(drift.values())).message}",
-                    where=draft.location,
-                    fix="if the change is right, set schema_drift: evolve for one run; nothing of it was loaded",
-                )
-            for index in chosen[np.isin(shapes.shape_of[chosen], list(drift))].tolist():
-                wrong[index] = Fault("schema_drift", drift[int(shapes.shape_of[index])].message)
-            if drift:
-                chosen = _all_but(len(records), wrong)
-                shapes.choose(chosen)
-        if not chosen.size:
-            return wrong, None
-        _write_rows(draft, originals[chosen] if wrong else originals)
-        return wrong, shapes.fields()
+            for message, drifted in shapes.drift(self.expected):
+                if self.drift_policy == "freeze":
+                    raise SourceError(f"{self.source}: {message}", where=draft.location, fix=_THAW)
+                verdicts.mark(candidates[drifted], Fault("schema_drift", message))
+            shapes.choose(np.flatnonzero(verdicts.codes[candidates] == 0))
+        good = verdicts.good()
+        if not good.size:
+            return None
+        _write_rows(draft, records[good])
+        return shapes.fields()
+
+
+_THAW = "if the change is right, set schema_drift: evolve for one run; nothing of this part of the file was loaded"
 
 
 def _connect() -> duckdb.DuckDBPyConnection:
@@ -188,32 +182,19 @@ def _connect() -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _all_but(count: int, left_out: Mapping[int, Fault]) -> Places:
-    kept = np.ones(count, bool)
-    kept[list(left_out)] = False
-    return np.flatnonzero(kept)
-
-
-def _joined(lines: Lines, kept: "np.ndarray[tuple[int], np.dtype[np.bool_]]", records: Records) -> Records:
-    """The records in a text of their own, without the lines between them."""
-    length = (lines.ends - lines.starts)[kept] + 1
+def _apart(lines: Lines, chosen: Places, records: Records) -> Records:
+    """The records, which are these lines, in a text of their own without the lines between them."""
+    kept = np.zeros(len(lines), bool)
+    kept[chosen] = True
+    length = (lines.ends - lines.starts)[chosen] + 1
     starts = np.cumsum(length) - length
-    return Records(lines.kept(kept), starts, starts + records.ends - records.starts, records.numbers)
+    return Records(lines.kept(kept), starts, starts + records.length(), records.numbers)
 
 
-def _add_letters(draft: ParcelDraft, records: Records, found: Mapping[int, Fault], offset: int) -> None:
-    for index in sorted(found):
-        reason, message = found[index]
-        start, end = int(records.starts[index]), int(records.ends[index])
-        kept = records.data[start : min(end, start + LONGEST_RECORD_KEPT)]
-        number = int(records.numbers[index])
-        draft.letters.append(DeadLetter(reason, message, kept, number, offset + start, end - start))
-
-
-def _damage(piece: Stretch, records: Records, found: Mapping[int, Fault]) -> Break | None:
+def _damage(piece: Stretch, records: Records, verdicts: Verdicts) -> Break | None:
     """Where the first record is that is so damaged that the ones after it may be none."""
-    for index, fault in found.items():
-        if fault.reason in ("invalid_json", "not_utf8") and not is_sound(records.text(index)):
+    for index in verdicts.bad().tolist():
+        if verdicts.reason(index) in ("invalid_json", "not_utf8") and not is_sound(records.text(index)):
             before = piece.offset + int(piece.ends[index - 1]) if index else piece.start_bytes
             message = "a quote or bracket is missing, or one too many"
             return Break(piece.offset + int(piece.starts[index]), piece.first_item + index, before, message)

@@ -1,8 +1,7 @@
 """Which keys the records of a parcel have, of which types, and whether that is what was expected."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 import duckdb
 import numpy as np
@@ -10,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ingestion.readers.json_bits import Scan
-from ingestion.readers.json_judge import Records
+from ingestion.readers.json_records import Records
 
 MOST_KEYS = 1000
 ABSENT = "absent"
@@ -74,20 +73,6 @@ _DRIFT = f"""
 """
 
 
-@dataclass(frozen=True)
-class Drift:
-    """What a shape of records has that is not expected."""
-
-    key: str
-    found: str
-    expected: Sequence[str]
-
-    @property
-    def message(self) -> str:
-        """It in words."""
-        return f"the key {self.key!r} is {self.found}, expected {' or '.join(self.expected)}"
-
-
 class Shapes:
     """The shapes of some records: records with the same keys in the same order, of the same types, have one shape.
 
@@ -98,12 +83,13 @@ class Shapes:
         self._connection = connection
         self._records = records
         encoded = _skeletons(records, found).dictionary_encode()
-        self.shape_of: NDArray[np.int64] = encoded.indices.to_numpy()
+        self._shape_of: NDArray[np.int64] = encoded.indices.to_numpy()
 
     def choose(self, chosen: NDArray[np.int64]) -> None:
         """Tell from now on of the records with these indices alone."""
-        example = np.full(len(self.shape_of), -1)
-        example[self.shape_of[chosen]] = chosen
+        self._chosen = chosen
+        example = np.full(len(self._shape_of), -1)
+        example[self._shape_of[chosen]] = chosen
         shapes = np.flatnonzero(example >= 0)
         examples = pa.table({"record": self._records[example[shapes]].array(), "shape": shapes})
         self._connection.register("examples", examples)
@@ -119,13 +105,17 @@ class Shapes:
             fields[MORE_KEYS] = []
         return json.dumps(fields, ensure_ascii=False)
 
-    def drift(self, expected: Mapping[str, Sequence[str]]) -> dict[int, Drift]:
-        """What the records of some shapes, by number, have against the types expected of keys; new keys are free."""
+    def drift(self, expected: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, NDArray[np.int64]]]:
+        """What chosen records have against the types expected of keys, and their indices; new keys are free."""
         keys = [key for key in expected if key != MORE_KEYS]
         types = pa.array([list(expected[key]) for key in keys], pa.list_(pa.string()))
         table = pa.table({"key": pa.array(keys, pa.string()), "types": types})
         self._connection.register("expected", table)
-        return {shape: Drift(*what) for shape, *what in self._connection.execute(_DRIFT).fetchall()}
+        shapes: dict[str, list[int]] = {}
+        for shape, key, found, types in self._connection.execute(_DRIFT).fetchall():
+            shapes.setdefault(f"the key {key!r} is {found}, expected {' or '.join(types)}", []).append(shape)
+        for message, drifted in shapes.items():
+            yield message, self._chosen[np.isin(self._shape_of[self._chosen], drifted)]
 
 
 def _skeletons(records: Records, found: Scan) -> pa.Array:

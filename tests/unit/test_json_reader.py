@@ -1,18 +1,20 @@
 """JSON files into parcels: a record keeps its text, and what is no JSON object goes to the dead letters."""
 
 import gzip
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foundation.sources import JsonSource
-from ingestion.parcels import Batch, Parcel
+from ingestion.parcels import DEAD_LETTER_SCHEMA, Batch, Parcel
 from ingestion.readers import json_files
 from ingestion.readers.framing import KnownPrefix
 from ingestion.readers.json_files import read_json_file
@@ -272,6 +274,33 @@ def test_a_letter_of_a_document_tells_its_place_in_the_file(batch: Batch) -> Non
         (2, 11, 9, "NaN, Infinity and a comma before a closing bracket are no JSON"),
         (3, 22, 1, "the JSON value is not an object"),
     ]
+
+
+def test_letters_of_records_are_like_those_of_every_reader(batch: Batch) -> None:
+    data = b'{"a":"\xe9"}\n{"a":"' + b"x" * 200_000 + b'\n{"a":"\0"}\n5\n'
+    (parcel,) = read(data, batch)
+    assert parcel.dead_letters is not None
+    content_hash = hashlib.sha256(data).hexdigest()
+    identities = [
+        f"hr__employees\0{content_hash}\0{line}\0{place}\0{reason}"
+        for line, place, reason in [
+            (1, 0, "not_utf8"),
+            (2, 10, "invalid_json"),
+            (3, 200_017, "not_utf8"),
+            (4, 200_027, "not_an_object"),
+        ]
+    ]
+    letters = pq.read_table(parcel.dead_letters)
+    assert [(field.name, field.type) for field in letters.schema] == [
+        (field.name, field.type) for field in DEAD_LETTER_SCHEMA
+    ]
+    assert letters["dead_letter_id"].to_pylist() == [
+        hashlib.sha256(identity.encode()).hexdigest()[:32] for identity in identities
+    ]
+    assert letters["record"].to_pylist() == ['{"a":"\\xe9"}', '{"a":"' + "x" * 99_994, '{"a":"\\x00"}', "5"]
+    assert letters["record_bytes"].to_pylist() == [b'{"a":"\xe9"}', None, b'{"a":"\0"}', None]
+    assert letters["byte_length"].to_pylist() == [9, 200_006, 9, 1]
+    assert letters["occurred_at"].to_pylist() == [batch.loaded_at] * 4
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
