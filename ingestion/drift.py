@@ -6,16 +6,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from foundation.errors import SourceError
 from foundation.sources import AnySource
 from foundation.warehouse import quote_identifier, quote_literal
 from ingestion.parcels import DEAD_LETTER_SCHEMA, Parcel
+from ingestion.readers.json_bits import Context, scan
+from ingestion.readers.json_records import Records
+from ingestion.readers.json_shapes import ABSENT
+from ingestion.readers.json_shapes import Shapes as JsonShapes
 from ingestion.state import SourceState
 
-# A record that lacks a field: a type of its own among those that the field has had.
-ABSENT = "absent"
+# Of many reasons in one parcel, so many are told.
+MOST_TOLD = 3
 Notice = Callable[[str, str], None]
 
 
@@ -48,6 +54,8 @@ class Shapes:
 
         Raises SourceError where the source is frozen and something is gone or changed.
         """
+        parcel = self._check_pages(parcel)
+        self._report_letters(parcel, notice)
         if parcel.rows is None:
             return parcel
         with self._lock:
@@ -67,13 +75,48 @@ class Shapes:
             return parcel
         problem = "; ".join(changed)
         if self._policy == "freeze":
-            raise SourceError(
-                f"{self._name}: {problem}; nothing of it is loaded",
-                where=place,
-                fix="mend the source, or set schema_drift: evolve in penstock.yml",
-            )
+            raise self._frozen(problem, place)
         notice(self._name, f"schema drift in {place}: {problem}")
-        return _set_aside(parcel, problem) if self._policy == "dead_letter" else parcel
+        if self._policy == "evolve":
+            return parcel
+        values = ", ".join(f"{quote_identifier(name)} := {quote_identifier(name)}" for name in parcel.row_columns)
+        return _set_aside(parcel, parcel.rows, problem, f"to_json(struct_pack({values}))::varchar")
+
+    def _check_pages(self, parcel: Parcel) -> Parcel:
+        """Pages with the types of the fields of their records, and without the records that may not go on."""
+        if parcel.rows is None or parcel.loads[0].kind != "api":
+            return parcel
+        with duckdb.connect(config={"threads": 1}) as connection:
+            rows = parcel.rows
+            count = rows.num_rows
+            shapes = _record_shapes(connection, rows["record"])
+            shapes.choose(np.arange(count))
+            expected = self.expected_fields if self._policy != "evolve" else {}
+            is_good = np.ones(count, bool)
+            for message, drifted in shapes.drift(expected) if expected else ():
+                if self._policy == "freeze":
+                    raise self._frozen(message, parcel.loads[0].location)
+                is_good[drifted] = False
+                parcel = _set_aside(parcel, rows.take(pa.array(drifted)), message, "record")
+            rows = rows.filter(pa.array(is_good))
+            shapes.choose(np.flatnonzero(is_good))
+            fields = shapes.fields() if is_good.any() else None
+        loads = [replace(load, fields=fields if load.records_loaded else None) for load in parcel.loads]
+        return replace(parcel, loads=loads, rows=rows if rows.num_rows else None)
+
+    def _report_letters(self, parcel: Parcel, notice: Notice) -> None:
+        if parcel.dead_letters is None or self._policy != "dead_letter":
+            return
+        letters = parcel.dead_letters.filter(pc.equal(parcel.dead_letters["reason"], "schema_drift"))
+        for message in pc.unique(letters["message"]).to_pylist()[:MOST_TOLD]:
+            notice(self._name, f"schema drift in {parcel.loads[0].location}: {message}; set aside")
+
+    def _frozen(self, problem: str, place: str) -> SourceError:
+        return SourceError(
+            f"{self._name}: {problem}; nothing of it is loaded",
+            where=place,
+            fix="mend the source, or set schema_drift: evolve in penstock.yml",
+        )
 
     def _report_columns(self, parcel: Parcel, notice: Notice) -> None:
         now, place = list(parcel.row_columns), parcel.loads[0].location
@@ -106,26 +149,36 @@ class Shapes:
             self._fields[name].add(ABSENT)
 
 
-def _set_aside(parcel: Parcel, problem: str) -> Parcel:
-    """The parcel with every row as a dead letter, as JSON."""
-    assert parcel.rows is not None
-    values = ", ".join(f"{quote_identifier(name)} := {quote_identifier(name)}" for name in parcel.row_columns)
-    found = duckdb.from_arrow(parcel.rows).query(
+def _record_shapes(connection: duckdb.DuckDBPyConnection, records: pa.ChunkedArray) -> JsonShapes:
+    texts = records.cast(pa.large_string()).combine_chunks()
+    _, offsets, data = texts.buffers()
+    places = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    found = Records(data.to_pybytes(), places[:-1], places[1:], np.arange(len(texts)))
+    return JsonShapes(connection, found, scan(found.data, Context(), 0))
+
+
+def _set_aside(parcel: Parcel, rows: pa.Table, problem: str, record: str) -> Parcel:
+    """The parcel with these rows as dead letters; `record` is SQL for the text of one."""
+    found = duckdb.from_arrow(rows).query(
         "found",
         f"""
         select
             sha256(concat_ws(chr(0), _source, _content_hash, _line, 'None', 'schema_drift'))[:32] as dead_letter_id,
             _load_id as load_id, _run_id as run_id, _source as source, 'parse' as stage, _location as location,
             _content_hash as content_hash, _line as line, null::bigint as byte_offset, null::bigint as byte_length,
-            null::bigint as page, 'schema_drift' as reason, {quote_literal(problem)} as message,
-            to_json(struct_pack({values}))::varchar as record, null::blob as record_bytes, 1::bigint as attempts,
-            _loaded_at as occurred_at
+            null::bigint as page, 'schema_drift' as reason, {quote_literal(problem)} as message, {record} as record,
+            null::blob as record_bytes, 1::bigint as attempts, _loaded_at as occurred_at
         from found
         """,
     )
     letters = found.to_arrow_table().select(DEAD_LETTER_SCHEMA.names).cast(DEAD_LETTER_SCHEMA)
+    counts = {each["values"]: each["counts"] for each in pc.value_counts(letters["load_id"]).to_pylist()}
     loads = [
-        replace(load, records_loaded=0, records_dead_lettered=load.records_dead_lettered + load.records_loaded)
+        replace(
+            load,
+            records_loaded=load.records_loaded - counts.get(load.load_id, 0),
+            records_dead_lettered=load.records_dead_lettered + counts.get(load.load_id, 0),
+        )
         for load in parcel.loads
     ]
     before = parcel.dead_letters

@@ -131,7 +131,7 @@ class SourceReader:
             expected = self.shapes[name].expected_columns
             yield from read_csv_file(file, name, source, known, self.batch, notice, expected)
         elif isinstance(source, JsonSource):
-            yield from read_json_file(file, name, source, known, self.batch)
+            yield from read_json_file(file, name, source, known, self.batch, self.shapes[name].expected_fields)
         elif isinstance(source, ParquetSource):
             yield from read_parquet_file(file, name, source, known, self.batch, notice)
 

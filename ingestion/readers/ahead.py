@@ -11,12 +11,22 @@ SIDE_BY_SIDE = 2
 
 
 def in_order(jobs: Iterable[Callable[[], Result]], workers: int = SIDE_BY_SIDE) -> Generator[Result]:
-    """The result of every job, in the order of the jobs; at most `workers` are under way or wait to be taken."""
+    """The result of every job, in the order of the jobs; at most `workers` are under way or wait to be taken.
+
+    Where the jobs end in an error, what was begun is handed out before it.
+    """
+    iterator = iter(jobs)
+    failure: BaseException | None = None
     with ThreadPoolExecutor(workers, thread_name_prefix="chunk") as pool:
         waiting: deque[Future[Result]] = deque()
         try:
-            for job in jobs:
-                waiting.append(pool.submit(job))
+            while failure is None:
+                try:
+                    waiting.append(pool.submit(next(iterator)))
+                except StopIteration:
+                    break
+                except Exception as error:  # noqa: BLE001 - raised below
+                    failure = error
                 if len(waiting) >= workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -24,3 +34,5 @@ def in_order(jobs: Iterable[Callable[[], Result]], workers: int = SIDE_BY_SIDE) 
         finally:
             for future in waiting:
                 future.cancel()
+    if failure is not None:
+        raise failure

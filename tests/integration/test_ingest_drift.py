@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pytest_httpserver import HTTPServer
 
 from tests.ingest_bench import Bench
 
@@ -90,3 +91,27 @@ def test_a_frozen_source_goes_on_once_it_is_mended(tmp_path: Path) -> None:
     write(bench, "csv", "b", [{"id": 2, "name": "Bob"}])
     assert not bench.ingest().errors
     assert [row[3] for row in bench.people()] == ["1", "2"]
+
+
+@pytest.mark.parametrize(("policy", "loaded", "letters"), [("evolve", 3, 0), ("freeze", 0, 0), ("dead_letter", 1, 2)])
+def test_records_of_an_api_follow_the_policy_one_by_one(tmp_path: Path, policy: str, loaded: int, letters: int) -> None:
+    with HTTPServer(host="127.0.0.1") as server:
+        bench = Bench(
+            tmp_path, f"sources: {{ hr__people: {{ type: api, url: '${{BASE}}/people', schema_drift: {policy} }} }}"
+        )
+        base = {"BASE": server.url_for("").rstrip("/")}
+        server.expect_request("/people").respond_with_json([{"id": 1, "age": 30}])
+        bench.ingest(base)
+        server.clear()
+        later = [{"id": 2, "age": 31, "team": "x"}, {"id": 3, "age": "thirty"}, {"id": 4}]
+        server.expect_request("/people").respond_with_json(later)
+        result = bench.ingest(base)
+    counts = result.sources["hr__people"].counts
+    assert (counts["loaded"], counts["dead_lettered"]) == (loaded, letters)
+    assert bool(result.errors) == (policy == "freeze")
+    assert "age" in " ".join([*bench.notices(), *result.errors])
+    if letters:
+        assert bench.query("select line, json(record)::varchar from raw.dead_letters order by 1") == [
+            (2, '{"id":3,"age":"thirty"}'),
+            (3, '{"id":4}'),
+        ]
