@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -131,12 +132,42 @@ def record_texts(body_text: str, records_path: str) -> Body:
     Raises ValueError where the text is not JSON from its start to its end.
     """
     try:
+        return _raw_records(body_text.encode(), records_path.split(".") if records_path else [])
+    except (msgspec.DecodeError, RecursionError):
+        # It refuses half a surrogate pair, which JSON allows, and tells of nothing how far it came.
+        return _scanned_records(body_text, records_path)
+
+
+def _raw_records(data: bytes, path: Sequence[str]) -> Body:
+    if path:
+        try:
+            members = _MEMBERS.decode(data)
+        except msgspec.ValidationError:  # no object
+            return Body(_NO_RECORDS, False, json.loads(data))
+        inner = _raw_records(bytes(members[path[0]]), path[1:]) if path[0] in members else None
+        rest = {name: json.loads(bytes(raw)) for name, raw in members.items() if name != path[0]}
+        if inner is None:
+            return Body(_NO_RECORDS, False, rest)
+        return Body(inner.records, inner.is_list, rest | {path[0]: inner.rest})
+    try:
+        return Body(_as_array([bytes(item) for item in _ITEMS.decode(data)]), True, [])
+    except msgspec.ValidationError:  # no list
+        value = json.loads(data)
+        return Body(_as_array([data.strip()]) if isinstance(value, dict) else _NO_RECORDS, False, value)
+
+
+def _as_array(texts: Sequence[bytes]) -> pa.Array:
+    return pa.array(texts, pa.string())
+
+
+def _scanned_records(body_text: str, records_path: str) -> Body:
+    try:
         place = _blank(body_text, 0)
         _, found = _value(body_text, place, records_path.split(".") if records_path else [])
     except IndexError:
         raise ValueError("the text ends early") from None
     if found is None:
-        return Body(pa.array([], pa.string()), False, _parse(body_text))
+        return Body(_NO_RECORDS, False, _parse(body_text))
     start, end, spans, is_list = found
     records = pa.array([body_text[first:last] for first, last in spans], pa.string())
     return Body(records, is_list, _parse(f"{body_text[:start]}[]{body_text[end:]}" if is_list else body_text))
@@ -211,3 +242,6 @@ def _parse(text: str) -> Any:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
+_NO_RECORDS = pa.array([], pa.string())

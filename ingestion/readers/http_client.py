@@ -14,7 +14,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import stamina
@@ -160,9 +160,15 @@ class ApiClient:
         self._clients = clients
         self._credentials = credentials
         self._stopped = threading.Event()
+        # Unpacked unless the source says otherwise: that a packed body was cut short is harder to tell.
+        self._headers = httpx.Headers({"Accept": "application/json", "Accept-Encoding": "identity"})
+        self._headers.update(credentials.headers)
+        self._timeout = httpx.Timeout(source.retry.timeout_seconds)
         # How addresses are told: as penstock.yml spells the head of them, up to what differs from request to request.
         self._shown_head = source.url.partition("{id}")[0]
-        self._head = expand(self._shown_head, clients.variables)
+        self._shown_head = re.sub(r"//[^/@]*@", "//", self.hide(self._shown_head))
+        self._head = expand(source.url.partition("{id}")[0], clients.variables)
+        self._public_head = self.public(self._head)
 
     def stop(self) -> None:
         """Let go of every request that nobody waits for any more."""
@@ -184,10 +190,12 @@ class ApiClient:
 
     def get(self, url: str) -> Answer:
         """The whole answer. Raises AnswerError when there is none, SourceError when there is no token to ask with."""
-        return self._retried(lambda: self._answer(url), url, self.location(url), self._fix)
+        return self._retried(lambda: self._answer(url), url, lambda: self.location(url), self._fix)
 
     def address(self, url: str, params: Mapping[str, str]) -> str:
         """`url` with `params`, as it is sent but for the secrets. Raises SourceError when it is no address."""
+        if params and not {"?", "#"} & set(url):
+            return f"{url}?{urlencode(params)}"
         try:
             return str(httpx.URL(url).copy_merge_params(params) if params else httpx.URL(url))
         except httpx.InvalidURL as error:
@@ -195,6 +203,8 @@ class ApiClient:
 
     def public(self, url: str) -> str:
         """`url` without user, password and the query parameters that carry a secret."""
+        if "@" not in url and not self._credentials.may_be_in(url):
+            return url
         try:
             parts = httpx.URL(url)
         except httpx.InvalidURL:
@@ -209,9 +219,9 @@ class ApiClient:
     def location(self, url: str) -> str:
         """An address as penstock.yml spells its head: free of secrets, and the same wherever the API runs."""
         shown = self.public(url)
-        for head in (self._head, self.public(self._head)):
+        for head in (self._public_head, self._head):
             if shown.startswith(head):
-                return self._shown_head_public() + shown.removeprefix(head)
+                return self._shown_head + shown.removeprefix(head)
         parts = urlsplit(shown)
         return self.hide(parts.path + (f"?{parts.query}" if parts.query else ""))
 
@@ -222,9 +232,8 @@ class ApiClient:
 
     def from_location(self, location: str) -> str:
         """The address that `location` was made of. Raises SourceError when it lies on another host."""
-        head = self._shown_head_public()
-        if location.startswith(head):
-            return self.public(self._head) + location.removeprefix(head)
+        if location.startswith(self._shown_head):
+            return self._public_head + location.removeprefix(self._shown_head)
         return self.next_url(self.url, location)
 
     def next_url(self, url: str, target: str) -> str:
@@ -249,10 +258,7 @@ class ApiClient:
         """`text` without the secrets of this source."""
         return self._credentials.hide(text)
 
-    def _shown_head_public(self) -> str:
-        return re.sub(r"//[^/@]*@", "//", self.hide(self._shown_head))
-
-    def _retried(self, ask: Callable[[], Result], url: str, where: str, fix_for: Callable[[Fault], str]) -> Result:
+    def _retried(self, ask: Callable[[], Result], url: str, where: Callable[[], str], fix_for: Callable[[Fault], str]) -> Result:
         retry = self.source.retry
         wait, tries = 0.0, 0
         try:
@@ -273,14 +279,14 @@ class ApiClient:
                     except Fault as fault:
                         fault.args = (self.hide(str(fault)),)
                         wait = self._wait_after(fault, attempt.next_wait)
-                        fault.note = f"{where}: {fault}; next try in {wait:.1f} s"
+                        fault.note = f"{where()}: {fault}; next try in {wait:.1f} s"
                         if fault.is_rate_limit or fault.wait is not None:  # meant for all who ask this host
                             self._clients.host(url).pause(wait)
                             wait = 0.0
                         raise
         except Fault as fault:
             often = f" ({tries} attempts)" if fault.passes else ""
-            raise AnswerError(fault, f"{self.name}: {fault}{often}", tries, where=where, fix=fix_for(fault)) from None
+            raise AnswerError(fault, f"{self.name}: {fault}{often}", tries, where=where(), fix=fix_for(fault)) from None
         raise AssertionError("unreachable: the retry either returns or raises")
 
     def _wait_after(self, fault: Fault, usual: float) -> float:
@@ -321,12 +327,10 @@ class ApiClient:
             sent = httpx.URL(url)
             if self._credentials.params:
                 sent = sent.copy_merge_params(self._credentials.params)
-            # Unpacked unless the source says otherwise: that a packed body was cut short is harder to tell.
-            headers = httpx.Headers({"Accept": "application/json", "Accept-Encoding": "identity"})
-            headers.update(self._credentials.headers)
+            headers = self._headers
             if bearer:
-                headers["Authorization"] = f"Bearer {bearer}"
-            response, content = self._exchange("GET", str(sent), headers, None)
+                headers = httpx.Headers([*headers.items(), ("Authorization", f"Bearer {bearer}")])
+            response, content = self._exchange("GET", sent, headers, None)
             if not response.is_redirect:
                 return response, content
             what = f"the API answered {response.status_code}, a redirect to"
@@ -344,7 +348,7 @@ class ApiClient:
         """The answer of the token endpoint. Raises SourceError."""
 
         def post(form: Mapping[str, str], headers: Mapping[str, str]) -> Any:
-            _, content = self._exchange("POST", token.url, {"Accept": "application/json", **headers}, form)
+            _, content = self._exchange("POST", httpx.URL(token.url), {"Accept": "application/json", **headers}, form)
             try:
                 return json.loads(content)
             except ValueError as error:
@@ -356,20 +360,20 @@ class ApiClient:
             )
 
         try:
-            return self._retried(lambda: token.ask(post), token.url, self.hide(token.shown_url), fix)
+            return self._retried(lambda: token.ask(post), token.url, lambda: self.hide(token.shown_url), fix)
         except AnswerError as error:  # no fault of the one address that was asked for
             what = error.what.replace("the API answered", "the token endpoint answered")
             what = what.replace("cannot reach the API", "cannot reach the token endpoint")
             raise SourceError(what, where=error.where, fix=error.fix) from None
 
     def _exchange(
-        self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None
+        self, method: str, url: httpx.URL, headers: Mapping[str, str], form: Mapping[str, str] | None
     ) -> tuple[httpx.Response, bytes]:
-        host = self._clients.host(url)
+        host = self._clients.host(str(url))
         connections = self._clients.connections(self.source.http2)
         limit = self.source.retry.timeout_seconds
         try:
-            request = connections.build_request(method, url, headers=headers, data=form, timeout=limit)
+            request = connections.build_request(method, url, headers=headers, data=form, timeout=self._timeout)
             while True:
                 self._sleep(host.wait())
                 with self._clients.slots:

@@ -4,6 +4,7 @@ A walk either comes to its end with every page or says what is wrong: pages that
 are empty in the middle, or that hold fewer records than the API counts.
 """
 
+import functools
 import hashlib
 import json
 from collections import deque
@@ -53,7 +54,7 @@ class Page:
         """How many records it holds."""
         return len(self.records)
 
-    @property
+    @functools.cached_property
     def size_bytes(self) -> int:
         """The bytes of its records."""
         return int(pc.sum(pc.binary_length(self.records)).as_py() or 0)
