@@ -1,13 +1,15 @@
 """What an HTTP API answered: from the bytes to the records in it, each with the text that it arrived with."""
 
+import hashlib
 import json
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -47,9 +49,12 @@ class Body:
     """An answer taken apart: its records as a string array, and the rest of it parsed, with [] in their place.
 
     Where no list stands there `is_list` is False and the rest is all of it; a single object is then the one record.
+    The hash is the SHA-256 of the records without what surrounds them: a time or an address there says nothing new.
     """
 
     records: pa.Array
+    content_hash: str
+    size_bytes: int
     is_list: bool
     rest: Any
 
@@ -143,21 +148,25 @@ def _raw_records(data: bytes, path: Sequence[str]) -> Body:
         try:
             members = _MEMBERS.decode(data)
         except msgspec.ValidationError:  # no object
-            return Body(_NO_RECORDS, False, json.loads(data))
+            return _body([], False, json.loads(data))
         inner = _raw_records(bytes(members[path[0]]), path[1:]) if path[0] in members else None
         rest = {name: json.loads(bytes(raw)) for name, raw in members.items() if name != path[0]}
         if inner is None:
-            return Body(_NO_RECORDS, False, rest)
-        return Body(inner.records, inner.is_list, rest | {path[0]: inner.rest})
+            return _body([], False, rest)
+        return replace(inner, rest=rest | {path[0]: inner.rest})
     try:
-        return Body(_as_array([bytes(item) for item in _ITEMS.decode(data)]), True, [])
+        return _body([bytes(item) for item in _ITEMS.decode(data)], True, [])
     except msgspec.ValidationError:  # no list
         value = json.loads(data)
-        return Body(_as_array([data.strip()]) if isinstance(value, dict) else _NO_RECORDS, False, value)
+        return _body([data.strip()] if isinstance(value, dict) else [], False, value)
 
 
-def _as_array(texts: Sequence[bytes]) -> pa.Array:
-    return pa.array(texts, pa.string())
+def _body(texts: Sequence[bytes], is_list: bool, rest: Any) -> Body:
+    ends = np.cumsum(np.fromiter(map(len, texts), np.int32, len(texts)), dtype=np.int32)
+    offsets = np.concatenate([np.zeros(1, np.int32), ends])
+    records = pa.StringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(b"".join(texts)))
+    content_hash = hashlib.sha256(b"\n".join(texts)).hexdigest()
+    return Body(records, content_hash, int(offsets[-1]), is_list, rest)
 
 
 def _scanned_records(body_text: str, records_path: str) -> Body:
@@ -167,10 +176,10 @@ def _scanned_records(body_text: str, records_path: str) -> Body:
     except IndexError:
         raise ValueError("the text ends early") from None
     if found is None:
-        return Body(_NO_RECORDS, False, _parse(body_text))
+        return _body([], False, _parse(body_text))
     start, end, spans, is_list = found
-    records = pa.array([body_text[first:last] for first, last in spans], pa.string())
-    return Body(records, is_list, _parse(f"{body_text[:start]}[]{body_text[end:]}" if is_list else body_text))
+    texts = [body_text[first:last].encode() for first, last in spans]
+    return _body(texts, is_list, _parse(f"{body_text[:start]}[]{body_text[end:]}" if is_list else body_text))
 
 
 # Where the value at the path starts and ends, where its records do, and whether it is a list of them.
@@ -244,4 +253,3 @@ def _parse(text: str) -> Any:
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
-_NO_RECORDS = pa.array([], pa.string())

@@ -1,7 +1,5 @@
 """Requests to HTTP APIs: who sends them, how often, how long they may take and when they are tried again."""
 
-import contextlib
-import http.cookiejar
 import json
 import logging
 import random
@@ -9,13 +7,15 @@ import re
 import ssl
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
+import httpcore
 import httpx
 import stamina
 
@@ -26,6 +26,8 @@ from ingestion.readers.http_answer import HEAD_SHOWN, Body, Fault, body_text, pa
 from ingestion.readers.http_auth import Credentials, Token, credentials_of
 from ingestion.readers.http_limits import Deadlines, Host, retry_after
 
+NO_CONTENT = 204
+REDIRECTS = {301, 302, 303, 307, 308}
 TRANSIENT = {408, 500, 502, 503, 504}
 RATE_LIMITED = 429
 # A rate limit that names no time waits about five times longer than another fault.
@@ -86,7 +88,7 @@ class ApiClients:
         self._hosts: dict[str, Host] = {}
         self._credentials: dict[str, Credentials] = {}
         self._threads = threading.local()
-        self._connections: list[httpx.Client] = []
+        self._connections: list[httpcore.ConnectionPool] = []
         self._open: weakref.WeakSet[ApiClient] = weakref.WeakSet()
         self._trust: ssl.SSLContext | None = None
         self._lock = threading.Lock()
@@ -133,20 +135,45 @@ class ApiClients:
                 self._hosts[name] = Host(name, self.concurrency)
             return self._hosts[name]
 
-    def connections(self, http2: bool) -> httpx.Client:
-        """This thread's own connections: over HTTP/2 httpx mixes up the streams of threads that share one."""
-        known: dict[bool, httpx.Client] = self._threads.__dict__.setdefault("connections", {})
-        if http2 not in known:
-            no_cookies = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+    def connections(self, url: str, http2: bool) -> httpcore.ConnectionPool:
+        """This thread's own connections: over HTTP/2 the streams of threads that share one get mixed up."""
+        parts = urlsplit(url)
+        proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+        known: dict[Any, httpcore.ConnectionPool] = self._threads.__dict__.setdefault("connections", {})
+        if (proxy, http2) not in known:
             with self._lock:
                 self._trust = self._trust or httpx.create_ssl_context()
-                known[http2] = httpx.Client(verify=self._trust, http2=http2, cookies=no_cookies)
-                self._connections.append(known[http2])
-            # There is no public way to name a network for the proxies of the environment too.
-            for transport in (known[http2]._transport, *known[http2]._mounts.values()):
-                if isinstance(transport, httpx.HTTPTransport):
-                    transport._pool._network_backend = self.deadlines
-        return known[http2]
+                known[proxy, http2] = httpcore.ConnectionPool(
+                    self._trust,
+                    proxy=_proxy(proxy) if proxy else None,
+                    http2=http2,
+                    network_backend=self.deadlines,
+                )
+                self._connections.append(known[proxy, http2])
+        return known[proxy, http2]
+
+
+def _proxy(address: str) -> httpcore.Proxy:
+    parts = urlsplit(address if "://" in address else f"http://{address}")
+    auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+    return httpcore.Proxy(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", auth=auth)
+
+
+@dataclass(frozen=True)
+class _Response:
+    """An answer as it came: its status, its headers by their names in small letters, its body."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def is_redirect(self) -> bool:
+        return self.status in REDIRECTS and "location" in self.headers
 
 
 class ApiClient:
@@ -161,9 +188,10 @@ class ApiClient:
         self._credentials = credentials
         self._stopped = threading.Event()
         # Unpacked unless the source says otherwise: that a packed body was cut short is harder to tell.
-        self._headers = httpx.Headers({"Accept": "application/json", "Accept-Encoding": "identity"})
-        self._headers.update(credentials.headers)
-        self._timeout = httpx.Timeout(source.retry.timeout_seconds)
+        own = {name.lower() for name in credentials.headers}
+        usual = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "penstock"}
+        self._headers = [(name, value) for name, value in usual.items() if name.lower() not in own]
+        self._headers += credentials.headers.items()
         # How addresses are told: as penstock.yml spells the head of them, up to what differs from request to request.
         self._shown_head = source.url.partition("{id}")[0]
         self._shown_head = re.sub(r"//[^/@]*@", "//", self.hide(self._shown_head))
@@ -258,7 +286,9 @@ class ApiClient:
         """`text` without the secrets of this source."""
         return self._credentials.hide(text)
 
-    def _retried(self, ask: Callable[[], Result], url: str, where: Callable[[], str], fix_for: Callable[[Fault], str]) -> Result:
+    def _retried(
+        self, ask: Callable[[], Result], url: str, where: Callable[[], str], fix_for: Callable[[Fault], str]
+    ) -> Result:
         retry = self.source.retry
         wait, tries = 0.0, 0
         try:
@@ -307,35 +337,33 @@ class ApiClient:
         token = self._credentials.token
         bearer = token.get(self._ask_token) if token else ""
         try:
-            response, content = self._followed(url, bearer)
+            response = self._followed(url, bearer)
         except Fault as fault:
             if token is None or fault.reason != "http_401":
                 raise
             # The server may have forgotten a token before its time.
-            response, content = self._followed(url, token.get(self._ask_token, refused=bearer))
-        kind = response.headers.get("Content-Type", "")
+            response = self._followed(url, token.get(self._ask_token, refused=bearer))
+        kind, encoding = response.headers.get("content-type", ""), response.headers.get("content-encoding", "")
         largest = self.source.largest_response_mb << 20
-        text = body_text(
-            content, encoding=response.headers.get("Content-Encoding", ""), content_type=kind, largest=largest
-        )
+        text = body_text(response.content, encoding=encoding, content_type=kind, largest=largest)
         body = parse_body(text, self.source.records_path, kind)
-        return Answer(self.public(url), body, _next_link(response), response.headers.get("X-Total-Count"))
+        return Answer(self.public(url), body, _next_link(response), response.headers.get("x-total-count"))
 
-    def _followed(self, url: str, bearer: str) -> tuple[httpx.Response, bytes]:
+    def _followed(self, url: str, bearer: str) -> _Response:
         """The answer after redirects, which are followed on the same host alone."""
+        headers = self._headers
+        if bearer:
+            headers = [*headers, ("Authorization", f"Bearer {bearer}")]
         for _ in range(MOST_REDIRECTS):
             sent = httpx.URL(url)
             if self._credentials.params:
                 sent = sent.copy_merge_params(self._credentials.params)
-            headers = self._headers
-            if bearer:
-                headers = httpx.Headers([*headers.items(), ("Authorization", f"Bearer {bearer}")])
-            response, content = self._exchange("GET", sent, headers, None)
+            response = self._exchange("GET", sent, headers)
             if not response.is_redirect:
-                return response, content
-            what = f"the API answered {response.status_code}, a redirect to"
+                return response
+            what = f"the API answered {response.status}, a redirect to"
             try:
-                there = sent.join(response.headers["Location"])
+                there = sent.join(response.headers["location"])
             except httpx.InvalidURL as error:
                 raise Fault("redirect", f"{what} no valid address: {error}", passes=False) from None
             if not _is_same_host(httpx.URL(self.url), there):
@@ -348,9 +376,11 @@ class ApiClient:
         """The answer of the token endpoint. Raises SourceError."""
 
         def post(form: Mapping[str, str], headers: Mapping[str, str]) -> Any:
-            _, content = self._exchange("POST", httpx.URL(token.url), {"Accept": "application/json", **headers}, form)
+            kind = ("Content-Type", "application/x-www-form-urlencoded")
+            sent = [("Accept", "application/json"), kind, *headers.items()]
+            response = self._exchange("POST", httpx.URL(token.url), sent, urlencode(form).encode())
             try:
-                return json.loads(content)
+                return json.loads(response.content)
             except ValueError as error:
                 raise Fault("invalid_json", "the token endpoint's answer is not JSON", passes=True) from error
 
@@ -367,46 +397,48 @@ class ApiClient:
             raise SourceError(what, where=error.where, fix=error.fix) from None
 
     def _exchange(
-        self, method: str, url: httpx.URL, headers: Mapping[str, str], form: Mapping[str, str] | None
-    ) -> tuple[httpx.Response, bytes]:
-        host = self._clients.host(str(url))
-        connections = self._clients.connections(self.source.http2)
+        self, method: str, url: httpx.URL, headers: Sequence[tuple[str, str]], form: bytes | None = None
+    ) -> _Response:
+        address = str(url)
+        host, connections = self._clients.host(address), self._clients.connections(address, self.source.http2)
         limit = self.source.retry.timeout_seconds
+        target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         try:
-            request = connections.build_request(method, url, headers=headers, data=form, timeout=self._timeout)
             while True:
                 self._sleep(host.wait())
                 with self._clients.slots:
                     if host.take():
-                        return self._send(connections, request)
-        except httpx.TimeoutException:
+                        self._clients.deadlines.start(limit)
+                        with connections.stream(method, target, headers=headers, content=form) as response:
+                            return self._read(response)
+        except httpcore.TimeoutException:
             raise Fault("timeout", f"no whole answer within {limit:g} s", passes=True) from None
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+        except httpcore.UnsupportedProtocol as error:
             raise Fault("invalid_request", f"the request cannot be sent: {error}", passes=False) from None
-        except httpx.TransportError as error:
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError) as error:
             raise _unreachable(error) from None
 
-    def _send(self, connections: httpx.Client, request: httpx.Request) -> tuple[httpx.Response, bytes]:
-        self._clients.deadlines.start(self.source.retry.timeout_seconds)
-        with contextlib.closing(connections.send(request, stream=True)) as response:
-            content = self._content(response)
-            _check_status(response, content)
-            return response, content
-
-    def _content(self, response: httpx.Response) -> bytes:
-        """The body as it came. Raises Fault when it is larger than allowed; of a refusal only the head is read."""
+    def _read(self, response: httpcore.Response) -> _Response:
+        """The whole answer. Raises Fault when it is a refusal, of which only the head is read, or too large."""
         largest = self.source.largest_response_mb << 20
-        content = bytearray()
-        announced = response.headers.get("Content-Length", "")
-        if response.is_success and announced.isdecimal() and int(announced) > largest:
+        headers: dict[str, str] = {}
+        for name, value in response.headers:
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        is_success = 200 <= response.status < 300
+        announced = headers.get("content-length", "")
+        if is_success and announced.isdecimal() and int(announced) > largest:
             raise too_large(largest)
-        for block in response.iter_raw():
+        content = bytearray()
+        for block in response.iter_stream():
             content += block
-            if not response.is_success and len(content) > REFUSAL_BYTES:
+            if not is_success and len(content) > REFUSAL_BYTES:
                 break
             if len(content) > largest:
                 raise too_large(largest)
-        return bytes(content)
+        whole = _Response(response.status, headers, bytes(content))
+        _check_status(whole)
+        return whole
 
     def _fix(self, fault: Fault) -> str:
         if fault.fix:
@@ -426,33 +458,35 @@ def _origin(url: httpx.URL) -> str:
     return f"{url.scheme}://{url.netloc.decode()}"
 
 
-def _check_status(response: httpx.Response, content: bytes) -> None:
-    status = response.status_code
-    if (response.is_success and status != httpx.codes.NO_CONTENT) or response.is_redirect:
+def _check_status(response: _Response) -> None:
+    status = response.status
+    if (response.is_success and status != NO_CONTENT) or response.is_redirect:
         return
-    wait = retry_after(response.headers.get("Retry-After"))
+    wait = retry_after(response.headers.get("retry-after"))
     if status == RATE_LIMITED:
         raise Fault(f"http_{status}", f"the API answered {status}, too many requests", passes=True, wait=wait)
-    head = " ".join(content[:HEAD_SHOWN].decode(errors="replace").split())
-    said = f": {head}" if head and not response.headers.get("Content-Encoding") else ""
+    head = " ".join(response.content[:HEAD_SHOWN].decode(errors="replace").split())
+    said = f": {head}" if head and "content-encoding" not in response.headers else ""
     passes = status in TRANSIENT
     raise Fault(f"http_{status}", f"the API answered {status}{said}", passes=passes, wait=wait if passes else None)
 
 
-def _unreachable(error: httpx.TransportError) -> Fault:
+def _unreachable(error: Exception) -> Fault:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             what = f"the certificate of the API is not trusted: {cause.verify_message}"
             return Fault("certificate", what, passes=False, fix="name the authority's file in SSL_CERT_FILE")
         cause = cause.__cause__ or cause.__context__
-    what = "cannot reach the API" if isinstance(error, httpx.ConnectError) else "the connection broke"
+    what = "cannot reach the API" if isinstance(error, httpcore.ConnectError) else "the connection broke"
     return Fault("connection", f"{what}: {error or type(error).__name__}", passes=True)
 
 
-def _next_link(response: httpx.Response) -> str | None:
+def _next_link(response: _Response) -> str | None:
     """The address of rel="next" in the Link header, if there is one (RFC 8288)."""
-    for relation, link in response.links.items():
+    if "link" not in response.headers:
+        return None
+    for relation, link in httpx.Response(200, headers={"Link": response.headers["link"]}).links.items():
         if relation and "next" in relation.lower().split():
             return link.get("url")
     return None

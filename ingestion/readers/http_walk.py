@@ -4,8 +4,6 @@ A walk either comes to its end with every page or says what is wrong: pages that
 are empty in the middle, or that hold fewer records than the API counts.
 """
 
-import functools
-import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from foundation.errors import ConfigError, SourceError
 from foundation.sources import Pagination
@@ -47,26 +44,13 @@ class Page:
     location: str
     records: pa.Array
     content_hash: str
+    size_bytes: int
     following: Position | None = None
 
     @property
     def count(self) -> int:
         """How many records it holds."""
         return len(self.records)
-
-    @functools.cached_property
-    def size_bytes(self) -> int:
-        """The bytes of its records."""
-        return int(pc.sum(pc.binary_length(self.records)).as_py() or 0)
-
-
-def hash_records(records: pa.Array, prefix: bytes = b"") -> str:
-    """SHA-256 of the records, without what surrounds them: a time or an address in the body says nothing new."""
-    ends = pa.array([0, len(records)], pa.int32())
-    joined = pc.binary_join(pa.ListArray.from_arrays(ends, records), "\n")[0].as_buffer()
-    digest = hashlib.sha256(prefix)
-    digest.update(joined)
-    return digest.hexdigest()
 
 
 class Walk:
@@ -248,14 +232,12 @@ class Walk:
             raise self.client.error(
                 f"{where} is no list of records in the answer{came}", url, "check records_path in penstock.yml"
             )
-        records = body.records
-        if not len(records) and isinstance(body.rest, dict):
+        if not body.count and isinstance(body.rest, dict):
             for name in ("error", "errors"):
                 if body.rest.get(name):
                     raise self.client.error(f"no records, but {name}: {str(body.rest[name])[:HEAD_SHOWN]}", url)
-        content_hash = hash_records(records)
-        if len(records):
-            earlier = self._numbers.setdefault(content_hash, position.number)
+        if body.count:
+            earlier = self._numbers.setdefault(body.content_hash, position.number)
             if earlier != position.number:
                 which = f"page {earlier}" if earlier else "the page before it"
                 raise self._unsound(
@@ -265,8 +247,9 @@ class Walk:
                     "for ever, and then needs total_path or next_path",
                 )
         self._note_total(answer)
-        self.counted += len(records)
-        return Page(position.number, self.client.location(url), records, content_hash, following)
+        self.counted += body.count
+        location = self.client.location(url)
+        return Page(position.number, location, body.records, body.content_hash, body.size_bytes, following)
 
     def _note_total(self, answer: Answer) -> None:
         path = self.paging.total_path
