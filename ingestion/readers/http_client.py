@@ -6,6 +6,7 @@ import random
 import re
 import ssl
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
@@ -56,12 +57,14 @@ class Stopped(SourceError):  # noqa: N818 - named after its cause, like the othe
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer, taken apart; `url` is the address that was asked for, without secrets."""
+    """A whole answer, taken apart, and when it was asked for; `url` is the address, without secrets."""
 
     url: str
     body: Body
     next_link: str | None
     total_header: str | None
+    sent: float
+    received: float
 
 
 class ApiClients:
@@ -87,6 +90,7 @@ class ApiClients:
         self.deadlines = Deadlines()
         self._hosts: dict[str, Host] = {}
         self._credentials: dict[str, Credentials] = {}
+        self._proxies: dict[tuple[str, str], str | None] = {}
         self._threads = threading.local()
         self._connections: list[httpcore.ConnectionPool] = []
         self._open: weakref.WeakSet[ApiClient] = weakref.WeakSet()
@@ -138,7 +142,10 @@ class ApiClients:
     def connections(self, url: str, http2: bool) -> httpcore.ConnectionPool:
         """This thread's own connections: over HTTP/2 the streams of threads that share one get mixed up."""
         parts = urlsplit(url)
-        proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+        origin = (parts.scheme, parts.hostname or "")
+        if origin not in self._proxies:
+            self._proxies[origin] = None if proxy_bypass(origin[1]) else getproxies().get(origin[0])
+        proxy = self._proxies[origin]
         known: dict[Any, httpcore.ConnectionPool] = self._threads.__dict__.setdefault("connections", {})
         if (proxy, http2) not in known:
             with self._lock:
@@ -307,6 +314,7 @@ class ApiClient:
                     try:
                         return ask()
                     except Fault as fault:
+                        self._sleep(0)
                         fault.args = (self.hide(str(fault)),)
                         wait = self._wait_after(fault, attempt.next_wait)
                         fault.note = f"{where()}: {fault}; next try in {wait:.1f} s"
@@ -334,7 +342,7 @@ class ApiClient:
         return Stopped(f"{self.name}: stopped before the answer came", where=self.location(self.url))
 
     def _answer(self, url: str) -> Answer:
-        token = self._credentials.token
+        sent, token = time.monotonic(), self._credentials.token
         bearer = token.get(self._ask_token) if token else ""
         try:
             response = self._followed(url, bearer)
@@ -343,11 +351,13 @@ class ApiClient:
                 raise
             # The server may have forgotten a token before its time.
             response = self._followed(url, token.get(self._ask_token, refused=bearer))
+        received = time.monotonic()
         kind, encoding = response.headers.get("content-type", ""), response.headers.get("content-encoding", "")
         largest = self.source.largest_response_mb << 20
         text = body_text(response.content, encoding=encoding, content_type=kind, largest=largest)
         body = parse_body(text, self.source.records_path, kind)
-        return Answer(self.public(url), body, _next_link(response), response.headers.get("x-total-count"))
+        total = response.headers.get("x-total-count")
+        return Answer(self.public(url), body, _next_link(response), total, sent, received)
 
     def _followed(self, url: str, bearer: str) -> _Response:
         """The answer after redirects, which are followed on the same host alone."""

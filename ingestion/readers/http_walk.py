@@ -78,7 +78,8 @@ class Walk:
         self.notice = notice
         self.since = since
         self.counted = counted
-        self._totals: list[int] = []
+        # By what the API counted: when it first did so, and when the last page that says so was asked for.
+        self._totals: dict[int, tuple[float, float]] = {}
         self._numbers: dict[str, int] = {}
         if previous is not None:
             self._numbers[previous] = 0
@@ -133,7 +134,7 @@ class Walk:
 
     def _prove_end(self, empty: Position, step: int, ahead: deque[tuple[Position, Future[Answer]]]) -> None:
         """Look one page past an empty one: when that is not the end but a hole, records would be lost."""
-        if self._totals and self.counted >= self._totals[-1]:
+        if self._is_beyond(0):
             return
         beyond = self._after(empty, step or self.page_size)
         future = ahead[0][1] if ahead and ahead[0][0] == beyond else self._submit(beyond)
@@ -156,7 +157,7 @@ class Walk:
 
     def _is_beyond(self, expected: int) -> bool:
         """Whether the API counts no more records than have come and are on their way."""
-        return bool(self._totals) and self.counted + expected >= self._totals[-1]
+        return bool(self._totals) and self.counted + expected >= max(self._totals)
 
     # Pages that each tell where the next one is
 
@@ -266,22 +267,25 @@ class Walk:
             ) from None
         if path is None and not self._totals and total <= answer.body.count >= self.page_size:
             return  # a full page that counts itself alone proves no end
-        self._totals.append(total)
-        del self._totals[1:-1]
+        first, last = self._totals.get(total, (answer.received, answer.sent))
+        self._totals[total] = (min(first, answer.received), max(last, answer.sent))
 
     def _check_total(self) -> None:
         if not self._totals:
             return
-        first, last = self._totals[0], self._totals[-1]
         fix = "the next run reads it all again; if it stays, leave the count out with total_path: ''"
-        url = self.client.url
-        if last < first:
-            what = f"the API counted {first:,} records, then {last:,}: one may have slipped to a page that was read"
-            raise self._unsound(what, url, fix)
-        if self.counted < last:
-            raise self._unsound(f"the API counts {last:,} records, its pages held {self.counted:,}", url, fix)
-        if last > first:
-            self.notice(f"the API counted {first:,} records, then {last:,}, while it was read")
+        url, most = self.client.url, max(self._totals)
+        known_since = float("inf")
+        for total in sorted(self._totals, reverse=True):
+            told, asked = self._totals[total]
+            if asked > known_since:  # pages under way at the same time prove nothing
+                what = f"the API counted {most:,} records, then {total:,}: one may have slipped to a page that was read"
+                raise self._unsound(what, url, fix)
+            known_since = min(known_since, told)
+        if self.counted < most:
+            raise self._unsound(f"the API counts {most:,} records, its pages held {self.counted:,}", url, fix)
+        if len(self._totals) > 1:
+            self.notice(f"the API counted {min(self._totals):,} records, then {most:,}, while it was read")
 
     def _unsound(self, what: str, url: str, fix: str) -> UnsoundWalk:
         error = self.client.error(what, url, fix)
