@@ -4,7 +4,6 @@ import json
 import logging
 import random
 import re
-import ssl
 import threading
 import time
 import weakref
@@ -13,29 +12,22 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import urlencode, urlsplit
 
-import httpcore
 import httpx
 import stamina
 
 from foundation.errors import SourceError
 from foundation.settings import expand
 from foundation.sources import ApiSource
-from ingestion.readers.http_answer import HEAD_SHOWN, Body, Fault, body_text, parse_body, too_large
+from ingestion.readers.http_answer import Body, Fault, body_text, parse_body
 from ingestion.readers.http_auth import Credentials, Token, credentials_of
-from ingestion.readers.http_limits import Deadlines, Host, retry_after
+from ingestion.readers.http_exchange import Network, Response
+from ingestion.readers.http_limits import Host
 
-NO_CONTENT = 204
-REDIRECTS = {301, 302, 303, 307, 308}
-TRANSIENT = {408, 500, 502, 503, 504}
-RATE_LIMITED = 429
 # A rate limit that names no time waits about five times longer than another fault.
 RATE_LIMIT_FACTOR = 5
 MOST_REDIRECTS = 5
-# As much of the body of a refusal is read, for what it says.
-REFUSAL_BYTES = 2048
 
 Result = TypeVar("Result")
 
@@ -87,14 +79,10 @@ class ApiClients:
         self.max_retries = max_retries
         self.batch_size = batch_size
         self.slots = threading.BoundedSemaphore(concurrency)
-        self.deadlines = Deadlines()
+        self.network = Network()
         self._hosts: dict[str, Host] = {}
         self._credentials: dict[str, Credentials] = {}
-        self._proxies: dict[tuple[str, str], str | None] = {}
-        self._threads = threading.local()
-        self._connections: list[httpcore.ConnectionPool] = []
         self._open: weakref.WeakSet[ApiClient] = weakref.WeakSet()
-        self._trust: ssl.SSLContext | None = None
         self._lock = threading.Lock()
         # Their lines hold whole addresses and headers, with the secrets in them.
         for name in ("httpx", "httpcore", "hpack", "h2"):
@@ -113,11 +101,10 @@ class ApiClients:
             clients, hosts = list(self._open), list(self._hosts.values())
         for client in clients:
             client.stop()
-        self.deadlines.abort()
+        self.network.abort()
         for host in hosts:
             host.pool.shutdown(wait=True, cancel_futures=True)
-        for connections in self._connections:
-            connections.close()
+        self.network.close()
 
     def client(self, name: str, source: ApiSource) -> "ApiClient":
         """A client for one reader of a source. Raises ConfigError where a ${NAME} is not set."""
@@ -138,49 +125,6 @@ class ApiClients:
             if name not in self._hosts:
                 self._hosts[name] = Host(name, self.concurrency)
             return self._hosts[name]
-
-    def connections(self, url: str, http2: bool) -> httpcore.ConnectionPool:
-        """This thread's own connections: over HTTP/2 the streams of threads that share one get mixed up."""
-        parts = urlsplit(url)
-        origin = (parts.scheme, parts.hostname or "")
-        if origin not in self._proxies:
-            self._proxies[origin] = None if proxy_bypass(origin[1]) else getproxies().get(origin[0])
-        proxy = self._proxies[origin]
-        known: dict[Any, httpcore.ConnectionPool] = self._threads.__dict__.setdefault("connections", {})
-        if (proxy, http2) not in known:
-            with self._lock:
-                self._trust = self._trust or httpx.create_ssl_context()
-                known[proxy, http2] = httpcore.ConnectionPool(
-                    self._trust,
-                    proxy=_proxy(proxy) if proxy else None,
-                    http2=http2,
-                    network_backend=self.deadlines,
-                )
-                self._connections.append(known[proxy, http2])
-        return known[proxy, http2]
-
-
-def _proxy(address: str) -> httpcore.Proxy:
-    parts = urlsplit(address if "://" in address else f"http://{address}")
-    auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-    return httpcore.Proxy(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", auth=auth)
-
-
-@dataclass(frozen=True)
-class _Response:
-    """An answer as it came: its status, its headers by their names in small letters, its body."""
-
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-
-    @property
-    def is_success(self) -> bool:
-        return 200 <= self.status < 300
-
-    @property
-    def is_redirect(self) -> bool:
-        return self.status in REDIRECTS and "location" in self.headers
 
 
 class ApiClient:
@@ -357,9 +301,9 @@ class ApiClient:
         text = body_text(response.content, encoding=encoding, content_type=kind, largest=largest)
         body = parse_body(text, self.source.records_path, kind)
         total = response.headers.get("x-total-count")
-        return Answer(self.public(url), body, _next_link(response), total, sent, received)
+        return Answer(self.public(url), body, response.next_link, total, sent, received)
 
-    def _followed(self, url: str, bearer: str) -> _Response:
+    def _followed(self, url: str, bearer: str) -> Response:
         """The answer after redirects, which are followed on the same host alone."""
         headers = self._headers
         if bearer:
@@ -408,47 +352,15 @@ class ApiClient:
 
     def _exchange(
         self, method: str, url: httpx.URL, headers: Sequence[tuple[str, str]], form: bytes | None = None
-    ) -> _Response:
-        address = str(url)
-        host, connections = self._clients.host(address), self._clients.connections(address, self.source.http2)
-        limit = self.source.retry.timeout_seconds
-        target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        try:
-            while True:
-                self._sleep(host.wait())
-                with self._clients.slots:
-                    if host.take():
-                        self._clients.deadlines.start(limit)
-                        with connections.stream(method, target, headers=headers, content=form) as response:
-                            return self._read(response)
-        except httpcore.TimeoutException:
-            raise Fault("timeout", f"no whole answer within {limit:g} s", passes=True) from None
-        except httpcore.UnsupportedProtocol as error:
-            raise Fault("invalid_request", f"the request cannot be sent: {error}", passes=False) from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError) as error:
-            raise _unreachable(error) from None
-
-    def _read(self, response: httpcore.Response) -> _Response:
-        """The whole answer. Raises Fault when it is a refusal, of which only the head is read, or too large."""
-        largest = self.source.largest_response_mb << 20
-        headers: dict[str, str] = {}
-        for name, value in response.headers:
-            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-            headers[key] = f"{headers[key]}, {text}" if key in headers else text
-        is_success = 200 <= response.status < 300
-        announced = headers.get("content-length", "")
-        if is_success and announced.isdecimal() and int(announced) > largest:
-            raise too_large(largest)
-        content = bytearray()
-        for block in response.iter_stream():
-            content += block
-            if not is_success and len(content) > REFUSAL_BYTES:
-                break
-            if len(content) > largest:
-                raise too_large(largest)
-        whole = _Response(response.status, headers, bytes(content))
-        _check_status(whole)
-        return whole
+    ) -> Response:
+        host, network = self._clients.host(str(url)), self._clients.network
+        connections = network.connections(url, self.source.http2)
+        seconds, largest = self.source.retry.timeout_seconds, self.source.largest_response_mb << 20
+        while True:
+            self._sleep(host.wait())
+            with self._clients.slots:
+                if host.take():
+                    return network.exchange(connections, method, url, headers, form, seconds=seconds, largest=largest)
 
     def _fix(self, fault: Fault) -> str:
         if fault.fix:
@@ -466,37 +378,3 @@ def _is_same_host(here: httpx.URL, there: httpx.URL) -> bool:
 
 def _origin(url: httpx.URL) -> str:
     return f"{url.scheme}://{url.netloc.decode()}"
-
-
-def _check_status(response: _Response) -> None:
-    status = response.status
-    if (response.is_success and status != NO_CONTENT) or response.is_redirect:
-        return
-    wait = retry_after(response.headers.get("retry-after"))
-    if status == RATE_LIMITED:
-        raise Fault(f"http_{status}", f"the API answered {status}, too many requests", passes=True, wait=wait)
-    head = " ".join(response.content[:HEAD_SHOWN].decode(errors="replace").split())
-    said = f": {head}" if head and "content-encoding" not in response.headers else ""
-    passes = status in TRANSIENT
-    raise Fault(f"http_{status}", f"the API answered {status}{said}", passes=passes, wait=wait if passes else None)
-
-
-def _unreachable(error: Exception) -> Fault:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            what = f"the certificate of the API is not trusted: {cause.verify_message}"
-            return Fault("certificate", what, passes=False, fix="name the authority's file in SSL_CERT_FILE")
-        cause = cause.__cause__ or cause.__context__
-    what = "cannot reach the API" if isinstance(error, httpcore.ConnectError) else "the connection broke"
-    return Fault("connection", f"{what}: {error or type(error).__name__}", passes=True)
-
-
-def _next_link(response: _Response) -> str | None:
-    """The address of rel="next" in the Link header, if there is one (RFC 8288)."""
-    if "link" not in response.headers:
-        return None
-    for relation, link in httpx.Response(200, headers={"Link": response.headers["link"]}).links.items():
-        if relation and "next" in relation.lower().split():
-            return link.get("url")
-    return None
