@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -162,11 +161,8 @@ def _raw_records(data: bytes, path: Sequence[str]) -> Body:
 
 
 def _body(texts: Sequence[bytes], is_list: bool, rest: Any) -> Body:
-    ends = np.cumsum(np.fromiter(map(len, texts), np.int32, len(texts)), dtype=np.int32)
-    offsets = np.concatenate([np.zeros(1, np.int32), ends])
-    records = pa.StringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(b"".join(texts)))
     content_hash = hashlib.sha256(b"\n".join(texts)).hexdigest()
-    return Body(records, content_hash, int(offsets[-1]), is_list, rest)
+    return Body(pa.array(texts, pa.string()), content_hash, sum(map(len, texts)), is_list, rest)
 
 
 def _scanned_records(body_text: str, records_path: str) -> Body:

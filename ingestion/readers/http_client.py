@@ -120,7 +120,8 @@ class ApiClients:
 
     def host(self, url: str) -> Host:
         """The host of an address, the same for all sources."""
-        name = urlsplit(url).netloc.rpartition("@")[2].lower()
+        authority = url.partition("://")[2].replace("?", "/").partition("/")[0]
+        name = authority.rpartition("@")[2].lower()
         with self._lock:
             if name not in self._hosts:
                 self._hosts[name] = Host(name, self.concurrency)
