@@ -1,12 +1,14 @@
 """What an HTTP API answered: from the bytes to the records in it, each with the text that it arrived with."""
 
+import hashlib
 import json
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -46,9 +48,12 @@ class Body:
     """An answer taken apart: its records as a string array, and the rest of it parsed, with [] in their place.
 
     Where no list stands there `is_list` is False and the rest is all of it; a single object is then the one record.
+    The hash is the SHA-256 of the records without what surrounds them: a time or an address there says nothing new.
     """
 
     records: pa.Array
+    content_hash: str
+    size_bytes: int
     is_list: bool
     rest: Any
 
@@ -131,15 +136,46 @@ def record_texts(body_text: str, records_path: str) -> Body:
     Raises ValueError where the text is not JSON from its start to its end.
     """
     try:
+        return _raw_records(body_text.encode(), records_path.split(".") if records_path else [])
+    except (msgspec.DecodeError, RecursionError):
+        # It refuses half a surrogate pair, which JSON allows, and tells of nothing how far it came.
+        return _scanned_records(body_text, records_path)
+
+
+def _raw_records(data: bytes, path: Sequence[str]) -> Body:
+    if path:
+        try:
+            members = _MEMBERS.decode(data)
+        except msgspec.ValidationError:  # no object
+            return _body([], False, json.loads(data))
+        inner = _raw_records(bytes(members[path[0]]), path[1:]) if path[0] in members else None
+        rest = {name: json.loads(bytes(raw)) for name, raw in members.items() if name != path[0]}
+        if inner is None:
+            return _body([], False, rest)
+        return replace(inner, rest=rest | {path[0]: inner.rest})
+    try:
+        return _body([bytes(item) for item in _ITEMS.decode(data)], True, [])
+    except msgspec.ValidationError:  # no list
+        value = json.loads(data)
+        return _body([data.strip()] if isinstance(value, dict) else [], False, value)
+
+
+def _body(texts: Sequence[bytes], is_list: bool, rest: Any) -> Body:
+    content_hash = hashlib.sha256(b"\n".join(texts)).hexdigest()
+    return Body(pa.array(texts, pa.string()), content_hash, sum(map(len, texts)), is_list, rest)
+
+
+def _scanned_records(body_text: str, records_path: str) -> Body:
+    try:
         place = _blank(body_text, 0)
         _, found = _value(body_text, place, records_path.split(".") if records_path else [])
     except IndexError:
         raise ValueError("the text ends early") from None
     if found is None:
-        return Body(pa.array([], pa.string()), False, _parse(body_text))
+        return _body([], False, _parse(body_text))
     start, end, spans, is_list = found
-    records = pa.array([body_text[first:last] for first, last in spans], pa.string())
-    return Body(records, is_list, _parse(f"{body_text[:start]}[]{body_text[end:]}" if is_list else body_text))
+    texts = [body_text[first:last].encode() for first, last in spans]
+    return _body(texts, is_list, _parse(f"{body_text[:start]}[]{body_text[end:]}" if is_list else body_text))
 
 
 # Where the value at the path starts and ends, where its records do, and whether it is a list of them.
@@ -211,3 +247,5 @@ def _parse(text: str) -> Any:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])

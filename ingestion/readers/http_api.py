@@ -20,7 +20,7 @@ from ingestion.readers.http_answer import Fault
 from ingestion.readers.http_client import Answer, AnswerError, ApiClient, ApiClients, Stopped
 from ingestion.readers.http_fields import lagged
 from ingestion.readers.http_pages import Ending, Failure, PageBundle, Reading
-from ingestion.readers.http_walk import Page, Position, UnsoundWalk, Walk, hash_records
+from ingestion.readers.http_walk import Page, Position, UnsoundWalk, Walk
 from ingestion.state import SourceState
 
 # An older position would lead into data that has moved on.
@@ -237,14 +237,14 @@ class ApiReader:
             return Failure(number, error.where, error.reason, error.stage, error.what, error.attempts, record)
 
     def _answer_page(self, client: ApiClient, number: int, answer: Answer) -> Page:
-        location = client.location(answer.url)
-        if not answer.body.is_list and not answer.body.count:
+        body, location = answer.body, client.location(answer.url)
+        if not body.is_list and not body.count:
             at = f"at records_path {self.source.records_path!r}" if self.source.records_path else "in the answer"
             fault = Fault("no_record", f"there is no record {at}", passes=False, stage="parse")
             raise self._no_answer(fault, location)
         # Two ids whose answers are alike are still two records.
-        content_hash = hash_records(answer.body.records, f"{location}\n".encode())
-        return Page(number, location, answer.body.records, content_hash, Position(number + 1))
+        content_hash = hashlib.sha256(f"{location}\n{body.content_hash}".encode()).hexdigest()
+        return Page(number, location, body.records, content_hash, body.size_bytes, Position(number + 1))
 
     def _no_answer(self, fault: Fault, where: str) -> AnswerError:
         return AnswerError(fault, f"{self.name}: {fault}", 1, where=where, fix="see the source in penstock.yml")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import quote, quote_plus
 
 from foundation.errors import ConfigError
 from foundation.settings import expand
@@ -94,6 +94,12 @@ class Credentials:
     params: Mapping[str, str] = field(default_factory=dict)
     token: Token | None = None
     secrets: tuple[str, ...] = ()
+
+    def may_be_in(self, url: str) -> bool:
+        """Whether an address has a parameter of ours or a secret in it, as far as can be told without reading it."""
+        return any(f"{name}=" in url for name in self.params) or any(
+            secret in url or quote_plus(secret) in url or quote(secret) in url for secret in self.secrets if secret
+        )
 
     def hide(self, text: str) -> str:
         """`text` with every secret in it left out."""

@@ -1,20 +1,18 @@
 """Requests to HTTP APIs: who sends them, how often, how long they may take and when they are tried again."""
 
-import contextlib
-import http.cookiejar
 import json
 import logging
 import random
 import re
-import ssl
 import threading
+import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import stamina
@@ -22,17 +20,14 @@ import stamina
 from foundation.errors import SourceError
 from foundation.settings import expand
 from foundation.sources import ApiSource
-from ingestion.readers.http_answer import HEAD_SHOWN, Body, Fault, body_text, parse_body, too_large
+from ingestion.readers.http_answer import Body, Fault, body_text, parse_body
 from ingestion.readers.http_auth import Credentials, Token, credentials_of
-from ingestion.readers.http_limits import Deadlines, Host, retry_after
+from ingestion.readers.http_exchange import Network, Response
+from ingestion.readers.http_limits import Host
 
-TRANSIENT = {408, 500, 502, 503, 504}
-RATE_LIMITED = 429
 # A rate limit that names no time waits about five times longer than another fault.
 RATE_LIMIT_FACTOR = 5
 MOST_REDIRECTS = 5
-# As much of the body of a refusal is read, for what it says.
-REFUSAL_BYTES = 2048
 
 Result = TypeVar("Result")
 
@@ -54,12 +49,14 @@ class Stopped(SourceError):  # noqa: N818 - named after its cause, like the othe
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer, taken apart; `url` is the address that was asked for, without secrets."""
+    """A whole answer, taken apart, and when it was asked for; `url` is the address, without secrets."""
 
     url: str
     body: Body
     next_link: str | None
     total_header: str | None
+    sent: float
+    received: float
 
 
 class ApiClients:
@@ -82,13 +79,10 @@ class ApiClients:
         self.max_retries = max_retries
         self.batch_size = batch_size
         self.slots = threading.BoundedSemaphore(concurrency)
-        self.deadlines = Deadlines()
+        self.network = Network()
         self._hosts: dict[str, Host] = {}
         self._credentials: dict[str, Credentials] = {}
-        self._threads = threading.local()
-        self._connections: list[httpx.Client] = []
         self._open: weakref.WeakSet[ApiClient] = weakref.WeakSet()
-        self._trust: ssl.SSLContext | None = None
         self._lock = threading.Lock()
         # Their lines hold whole addresses and headers, with the secrets in them.
         for name in ("httpx", "httpcore", "hpack", "h2"):
@@ -107,11 +101,10 @@ class ApiClients:
             clients, hosts = list(self._open), list(self._hosts.values())
         for client in clients:
             client.stop()
-        self.deadlines.abort()
+        self.network.abort()
         for host in hosts:
             host.pool.shutdown(wait=True, cancel_futures=True)
-        for connections in self._connections:
-            connections.close()
+        self.network.close()
 
     def client(self, name: str, source: ApiSource) -> "ApiClient":
         """A client for one reader of a source. Raises ConfigError where a ${NAME} is not set."""
@@ -127,26 +120,12 @@ class ApiClients:
 
     def host(self, url: str) -> Host:
         """The host of an address, the same for all sources."""
-        name = urlsplit(url).netloc.rpartition("@")[2].lower()
+        authority = url.partition("://")[2].replace("?", "/").partition("/")[0]
+        name = authority.rpartition("@")[2].lower()
         with self._lock:
             if name not in self._hosts:
                 self._hosts[name] = Host(name, self.concurrency)
             return self._hosts[name]
-
-    def connections(self, http2: bool) -> httpx.Client:
-        """This thread's own connections: over HTTP/2 httpx mixes up the streams of threads that share one."""
-        known: dict[bool, httpx.Client] = self._threads.__dict__.setdefault("connections", {})
-        if http2 not in known:
-            no_cookies = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-            with self._lock:
-                self._trust = self._trust or httpx.create_ssl_context()
-                known[http2] = httpx.Client(verify=self._trust, http2=http2, cookies=no_cookies)
-                self._connections.append(known[http2])
-            # There is no public way to name a network for the proxies of the environment too.
-            for transport in (known[http2]._transport, *known[http2]._mounts.values()):
-                if isinstance(transport, httpx.HTTPTransport):
-                    transport._pool._network_backend = self.deadlines
-        return known[http2]
 
 
 class ApiClient:
@@ -160,9 +139,16 @@ class ApiClient:
         self._clients = clients
         self._credentials = credentials
         self._stopped = threading.Event()
+        # Unpacked unless the source says otherwise: that a packed body was cut short is harder to tell.
+        own = {name.lower() for name in credentials.headers}
+        usual = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "penstock"}
+        self._headers = [(name, value) for name, value in usual.items() if name.lower() not in own]
+        self._headers += credentials.headers.items()
         # How addresses are told: as penstock.yml spells the head of them, up to what differs from request to request.
         self._shown_head = source.url.partition("{id}")[0]
-        self._head = expand(self._shown_head, clients.variables)
+        self._shown_head = re.sub(r"//[^/@]*@", "//", self.hide(self._shown_head))
+        self._head = expand(source.url.partition("{id}")[0], clients.variables)
+        self._public_head = self.public(self._head)
 
     def stop(self) -> None:
         """Let go of every request that nobody waits for any more."""
@@ -184,10 +170,12 @@ class ApiClient:
 
     def get(self, url: str) -> Answer:
         """The whole answer. Raises AnswerError when there is none, SourceError when there is no token to ask with."""
-        return self._retried(lambda: self._answer(url), url, self.location(url), self._fix)
+        return self._retried(lambda: self._answer(url), url, lambda: self.location(url), self._fix)
 
     def address(self, url: str, params: Mapping[str, str]) -> str:
         """`url` with `params`, as it is sent but for the secrets. Raises SourceError when it is no address."""
+        if params and not {"?", "#"} & set(url):
+            return f"{url}?{urlencode(params)}"
         try:
             return str(httpx.URL(url).copy_merge_params(params) if params else httpx.URL(url))
         except httpx.InvalidURL as error:
@@ -195,6 +183,8 @@ class ApiClient:
 
     def public(self, url: str) -> str:
         """`url` without user, password and the query parameters that carry a secret."""
+        if "@" not in url and not self._credentials.may_be_in(url):
+            return url
         try:
             parts = httpx.URL(url)
         except httpx.InvalidURL:
@@ -209,9 +199,9 @@ class ApiClient:
     def location(self, url: str) -> str:
         """An address as penstock.yml spells its head: free of secrets, and the same wherever the API runs."""
         shown = self.public(url)
-        for head in (self._head, self.public(self._head)):
+        for head in (self._public_head, self._head):
             if shown.startswith(head):
-                return self._shown_head_public() + shown.removeprefix(head)
+                return self._shown_head + shown.removeprefix(head)
         parts = urlsplit(shown)
         return self.hide(parts.path + (f"?{parts.query}" if parts.query else ""))
 
@@ -222,9 +212,8 @@ class ApiClient:
 
     def from_location(self, location: str) -> str:
         """The address that `location` was made of. Raises SourceError when it lies on another host."""
-        head = self._shown_head_public()
-        if location.startswith(head):
-            return self.public(self._head) + location.removeprefix(head)
+        if location.startswith(self._shown_head):
+            return self._public_head + location.removeprefix(self._shown_head)
         return self.next_url(self.url, location)
 
     def next_url(self, url: str, target: str) -> str:
@@ -249,10 +238,9 @@ class ApiClient:
         """`text` without the secrets of this source."""
         return self._credentials.hide(text)
 
-    def _shown_head_public(self) -> str:
-        return re.sub(r"//[^/@]*@", "//", self.hide(self._shown_head))
-
-    def _retried(self, ask: Callable[[], Result], url: str, where: str, fix_for: Callable[[Fault], str]) -> Result:
+    def _retried(
+        self, ask: Callable[[], Result], url: str, where: Callable[[], str], fix_for: Callable[[Fault], str]
+    ) -> Result:
         retry = self.source.retry
         wait, tries = 0.0, 0
         try:
@@ -271,16 +259,17 @@ class ApiClient:
                     try:
                         return ask()
                     except Fault as fault:
+                        self._sleep(0)
                         fault.args = (self.hide(str(fault)),)
                         wait = self._wait_after(fault, attempt.next_wait)
-                        fault.note = f"{where}: {fault}; next try in {wait:.1f} s"
+                        fault.note = f"{where()}: {fault}; next try in {wait:.1f} s"
                         if fault.is_rate_limit or fault.wait is not None:  # meant for all who ask this host
                             self._clients.host(url).pause(wait)
                             wait = 0.0
                         raise
         except Fault as fault:
             often = f" ({tries} attempts)" if fault.passes else ""
-            raise AnswerError(fault, f"{self.name}: {fault}{often}", tries, where=where, fix=fix_for(fault)) from None
+            raise AnswerError(fault, f"{self.name}: {fault}{often}", tries, where=where(), fix=fix_for(fault)) from None
         raise AssertionError("unreachable: the retry either returns or raises")
 
     def _wait_after(self, fault: Fault, usual: float) -> float:
@@ -298,40 +287,38 @@ class ApiClient:
         return Stopped(f"{self.name}: stopped before the answer came", where=self.location(self.url))
 
     def _answer(self, url: str) -> Answer:
-        token = self._credentials.token
+        sent, token = time.monotonic(), self._credentials.token
         bearer = token.get(self._ask_token) if token else ""
         try:
-            response, content = self._followed(url, bearer)
+            response = self._followed(url, bearer)
         except Fault as fault:
             if token is None or fault.reason != "http_401":
                 raise
             # The server may have forgotten a token before its time.
-            response, content = self._followed(url, token.get(self._ask_token, refused=bearer))
-        kind = response.headers.get("Content-Type", "")
+            response = self._followed(url, token.get(self._ask_token, refused=bearer))
+        received = time.monotonic()
+        kind, encoding = response.headers.get("content-type", ""), response.headers.get("content-encoding", "")
         largest = self.source.largest_response_mb << 20
-        text = body_text(
-            content, encoding=response.headers.get("Content-Encoding", ""), content_type=kind, largest=largest
-        )
+        text = body_text(response.content, encoding=encoding, content_type=kind, largest=largest)
         body = parse_body(text, self.source.records_path, kind)
-        return Answer(self.public(url), body, _next_link(response), response.headers.get("X-Total-Count"))
+        total = response.headers.get("x-total-count")
+        return Answer(self.public(url), body, response.next_link, total, sent, received)
 
-    def _followed(self, url: str, bearer: str) -> tuple[httpx.Response, bytes]:
+    def _followed(self, url: str, bearer: str) -> Response:
         """The answer after redirects, which are followed on the same host alone."""
+        headers = self._headers
+        if bearer:
+            headers = [*headers, ("Authorization", f"Bearer {bearer}")]
         for _ in range(MOST_REDIRECTS):
             sent = httpx.URL(url)
             if self._credentials.params:
                 sent = sent.copy_merge_params(self._credentials.params)
-            # Unpacked unless the source says otherwise: that a packed body was cut short is harder to tell.
-            headers = httpx.Headers({"Accept": "application/json", "Accept-Encoding": "identity"})
-            headers.update(self._credentials.headers)
-            if bearer:
-                headers["Authorization"] = f"Bearer {bearer}"
-            response, content = self._exchange("GET", str(sent), headers, None)
+            response = self._exchange("GET", sent, headers)
             if not response.is_redirect:
-                return response, content
-            what = f"the API answered {response.status_code}, a redirect to"
+                return response
+            what = f"the API answered {response.status}, a redirect to"
             try:
-                there = sent.join(response.headers["Location"])
+                there = sent.join(response.headers["location"])
             except httpx.InvalidURL as error:
                 raise Fault("redirect", f"{what} no valid address: {error}", passes=False) from None
             if not _is_same_host(httpx.URL(self.url), there):
@@ -344,9 +331,11 @@ class ApiClient:
         """The answer of the token endpoint. Raises SourceError."""
 
         def post(form: Mapping[str, str], headers: Mapping[str, str]) -> Any:
-            _, content = self._exchange("POST", token.url, {"Accept": "application/json", **headers}, form)
+            kind = ("Content-Type", "application/x-www-form-urlencoded")
+            sent = [("Accept", "application/json"), kind, *headers.items()]
+            response = self._exchange("POST", httpx.URL(token.url), sent, urlencode(form).encode())
             try:
-                return json.loads(content)
+                return json.loads(response.content)
             except ValueError as error:
                 raise Fault("invalid_json", "the token endpoint's answer is not JSON", passes=True) from error
 
@@ -356,53 +345,23 @@ class ApiClient:
             )
 
         try:
-            return self._retried(lambda: token.ask(post), token.url, self.hide(token.shown_url), fix)
+            return self._retried(lambda: token.ask(post), token.url, lambda: self.hide(token.shown_url), fix)
         except AnswerError as error:  # no fault of the one address that was asked for
             what = error.what.replace("the API answered", "the token endpoint answered")
             what = what.replace("cannot reach the API", "cannot reach the token endpoint")
             raise SourceError(what, where=error.where, fix=error.fix) from None
 
     def _exchange(
-        self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None
-    ) -> tuple[httpx.Response, bytes]:
-        host = self._clients.host(url)
-        connections = self._clients.connections(self.source.http2)
-        limit = self.source.retry.timeout_seconds
-        try:
-            request = connections.build_request(method, url, headers=headers, data=form, timeout=limit)
-            while True:
-                self._sleep(host.wait())
-                with self._clients.slots:
-                    if host.take():
-                        return self._send(connections, request)
-        except httpx.TimeoutException:
-            raise Fault("timeout", f"no whole answer within {limit:g} s", passes=True) from None
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
-            raise Fault("invalid_request", f"the request cannot be sent: {error}", passes=False) from None
-        except httpx.TransportError as error:
-            raise _unreachable(error) from None
-
-    def _send(self, connections: httpx.Client, request: httpx.Request) -> tuple[httpx.Response, bytes]:
-        self._clients.deadlines.start(self.source.retry.timeout_seconds)
-        with contextlib.closing(connections.send(request, stream=True)) as response:
-            content = self._content(response)
-            _check_status(response, content)
-            return response, content
-
-    def _content(self, response: httpx.Response) -> bytes:
-        """The body as it came. Raises Fault when it is larger than allowed; of a refusal only the head is read."""
-        largest = self.source.largest_response_mb << 20
-        content = bytearray()
-        announced = response.headers.get("Content-Length", "")
-        if response.is_success and announced.isdecimal() and int(announced) > largest:
-            raise too_large(largest)
-        for block in response.iter_raw():
-            content += block
-            if not response.is_success and len(content) > REFUSAL_BYTES:
-                break
-            if len(content) > largest:
-                raise too_large(largest)
-        return bytes(content)
+        self, method: str, url: httpx.URL, headers: Sequence[tuple[str, str]], form: bytes | None = None
+    ) -> Response:
+        host, network = self._clients.host(str(url)), self._clients.network
+        connections = network.connections(url, self.source.http2)
+        seconds, largest = self.source.retry.timeout_seconds, self.source.largest_response_mb << 20
+        while True:
+            self._sleep(host.wait())
+            with self._clients.slots:
+                if host.take():
+                    return network.exchange(connections, method, url, headers, form, seconds=seconds, largest=largest)
 
     def _fix(self, fault: Fault) -> str:
         if fault.fix:
@@ -420,35 +379,3 @@ def _is_same_host(here: httpx.URL, there: httpx.URL) -> bool:
 
 def _origin(url: httpx.URL) -> str:
     return f"{url.scheme}://{url.netloc.decode()}"
-
-
-def _check_status(response: httpx.Response, content: bytes) -> None:
-    status = response.status_code
-    if (response.is_success and status != httpx.codes.NO_CONTENT) or response.is_redirect:
-        return
-    wait = retry_after(response.headers.get("Retry-After"))
-    if status == RATE_LIMITED:
-        raise Fault(f"http_{status}", f"the API answered {status}, too many requests", passes=True, wait=wait)
-    head = " ".join(content[:HEAD_SHOWN].decode(errors="replace").split())
-    said = f": {head}" if head and not response.headers.get("Content-Encoding") else ""
-    passes = status in TRANSIENT
-    raise Fault(f"http_{status}", f"the API answered {status}{said}", passes=passes, wait=wait if passes else None)
-
-
-def _unreachable(error: httpx.TransportError) -> Fault:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            what = f"the certificate of the API is not trusted: {cause.verify_message}"
-            return Fault("certificate", what, passes=False, fix="name the authority's file in SSL_CERT_FILE")
-        cause = cause.__cause__ or cause.__context__
-    what = "cannot reach the API" if isinstance(error, httpx.ConnectError) else "the connection broke"
-    return Fault("connection", f"{what}: {error or type(error).__name__}", passes=True)
-
-
-def _next_link(response: httpx.Response) -> str | None:
-    """The address of rel="next" in the Link header, if there is one (RFC 8288)."""
-    for relation, link in response.links.items():
-        if relation and "next" in relation.lower().split():
-            return link.get("url")
-    return None

@@ -5,7 +5,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -127,12 +127,10 @@ class PageBundle:
             reading.newest = newest.get(index, reading.newest)
             reading.records += item.count
             counts = (int(loaded[index]), int(dead[index]))
-            load = self._load(item, counts, is_known=bool(is_known[index]))
-            if is_last and ending is Ending.WHOLE:
-                # Only a walk that came to its end may move the cursor: pages need not be sorted by it.
-                load = replace(load, cursor=reading.newest)
-            elif not is_last or ending is Ending.CUT:
-                load = replace(load, resume=self._resume(item))
+            # Only a walk that came to its end may move the cursor: pages need not be sorted by it.
+            cursor = reading.newest if is_last and ending is Ending.WHOLE else None
+            resume = self._resume(item) if not is_last or ending is Ending.CUT else None
+            load = self._load(item, counts, cursor, resume, is_known=bool(is_known[index]))
             loads.append(load)
             if isinstance(item, Failure):
                 letters.append((load, item.letter()))
@@ -143,7 +141,15 @@ class PageBundle:
             letters.append((load, letter))
         return seal_pages(loads, records.filter(pa.array(is_loaded)), letters)
 
-    def _load(self, item: Page | Failure, counts: tuple[int, int], *, is_known: bool) -> Load:
+    def _load(
+        self,
+        item: Page | Failure,
+        counts: tuple[int, int],
+        cursor: str | None,
+        resume: str | None,
+        *,
+        is_known: bool,
+    ) -> Load:
         reading, load_id = self._reading, new_load_id()
         loaded, dead = counts
         if isinstance(item, Failure):
@@ -167,9 +173,10 @@ class PageBundle:
             records_dead_lettered=dead,
             records_skipped=item.count - loaded - dead,
             columns="[]" if is_known else '["record"]',
-            cursor=None,
+            cursor=cursor,
             loaded_at=reading.batch.loaded_at,
             partition=reading.partition,
+            resume=resume,
         )
 
     def _table(self) -> pa.Table:

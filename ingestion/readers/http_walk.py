@@ -4,7 +4,6 @@ A walk either comes to its end with every page or says what is wrong: pages that
 are empty in the middle, or that hold fewer records than the API counts.
 """
 
-import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from foundation.errors import ConfigError, SourceError
 from foundation.sources import Pagination
@@ -46,26 +44,13 @@ class Page:
     location: str
     records: pa.Array
     content_hash: str
+    size_bytes: int
     following: Position | None = None
 
     @property
     def count(self) -> int:
         """How many records it holds."""
         return len(self.records)
-
-    @property
-    def size_bytes(self) -> int:
-        """The bytes of its records."""
-        return int(pc.sum(pc.binary_length(self.records)).as_py() or 0)
-
-
-def hash_records(records: pa.Array, prefix: bytes = b"") -> str:
-    """SHA-256 of the records, without what surrounds them: a time or an address in the body says nothing new."""
-    ends = pa.array([0, len(records)], pa.int32())
-    joined = pc.binary_join(pa.ListArray.from_arrays(ends, records), "\n")[0].as_buffer()
-    digest = hashlib.sha256(prefix)
-    digest.update(joined)
-    return digest.hexdigest()
 
 
 class Walk:
@@ -93,7 +78,8 @@ class Walk:
         self.notice = notice
         self.since = since
         self.counted = counted
-        self._totals: list[int] = []
+        # By what the API counted: when it first did so, and when the last page that says so was asked for.
+        self._totals: dict[int, tuple[float, float]] = {}
         self._numbers: dict[str, int] = {}
         if previous is not None:
             self._numbers[previous] = 0
@@ -148,7 +134,7 @@ class Walk:
 
     def _prove_end(self, empty: Position, step: int, ahead: deque[tuple[Position, Future[Answer]]]) -> None:
         """Look one page past an empty one: when that is not the end but a hole, records would be lost."""
-        if self._totals and self.counted >= self._totals[-1]:
+        if self._is_beyond(0):
             return
         beyond = self._after(empty, step or self.page_size)
         future = ahead[0][1] if ahead and ahead[0][0] == beyond else self._submit(beyond)
@@ -171,7 +157,7 @@ class Walk:
 
     def _is_beyond(self, expected: int) -> bool:
         """Whether the API counts no more records than have come and are on their way."""
-        return bool(self._totals) and self.counted + expected >= self._totals[-1]
+        return bool(self._totals) and self.counted + expected >= max(self._totals)
 
     # Pages that each tell where the next one is
 
@@ -247,14 +233,12 @@ class Walk:
             raise self.client.error(
                 f"{where} is no list of records in the answer{came}", url, "check records_path in penstock.yml"
             )
-        records = body.records
-        if not len(records) and isinstance(body.rest, dict):
+        if not body.count and isinstance(body.rest, dict):
             for name in ("error", "errors"):
                 if body.rest.get(name):
                     raise self.client.error(f"no records, but {name}: {str(body.rest[name])[:HEAD_SHOWN]}", url)
-        content_hash = hash_records(records)
-        if len(records):
-            earlier = self._numbers.setdefault(content_hash, position.number)
+        if body.count:
+            earlier = self._numbers.setdefault(body.content_hash, position.number)
             if earlier != position.number:
                 which = f"page {earlier}" if earlier else "the page before it"
                 raise self._unsound(
@@ -264,8 +248,9 @@ class Walk:
                     "for ever, and then needs total_path or next_path",
                 )
         self._note_total(answer)
-        self.counted += len(records)
-        return Page(position.number, self.client.location(url), records, content_hash, following)
+        self.counted += body.count
+        location = self.client.location(url)
+        return Page(position.number, location, body.records, body.content_hash, body.size_bytes, following)
 
     def _note_total(self, answer: Answer) -> None:
         path = self.paging.total_path
@@ -282,22 +267,25 @@ class Walk:
             ) from None
         if path is None and not self._totals and total <= answer.body.count >= self.page_size:
             return  # a full page that counts itself alone proves no end
-        self._totals.append(total)
-        del self._totals[1:-1]
+        first, last = self._totals.get(total, (answer.received, answer.sent))
+        self._totals[total] = (min(first, answer.received), max(last, answer.sent))
 
     def _check_total(self) -> None:
         if not self._totals:
             return
-        first, last = self._totals[0], self._totals[-1]
         fix = "the next run reads it all again; if it stays, leave the count out with total_path: ''"
-        url = self.client.url
-        if last < first:
-            what = f"the API counted {first:,} records, then {last:,}: one may have slipped to a page that was read"
-            raise self._unsound(what, url, fix)
-        if self.counted < last:
-            raise self._unsound(f"the API counts {last:,} records, its pages held {self.counted:,}", url, fix)
-        if last > first:
-            self.notice(f"the API counted {first:,} records, then {last:,}, while it was read")
+        url, most = self.client.url, max(self._totals)
+        known_since = float("inf")
+        for total in sorted(self._totals, reverse=True):
+            told, asked = self._totals[total]
+            if asked > known_since:  # pages under way at the same time prove nothing
+                what = f"the API counted {most:,} records, then {total:,}: one may have slipped to a page that was read"
+                raise self._unsound(what, url, fix)
+            known_since = min(known_since, told)
+        if self.counted < most:
+            raise self._unsound(f"the API counts {most:,} records, its pages held {self.counted:,}", url, fix)
+        if len(self._totals) > 1:
+            self.notice(f"the API counted {min(self._totals):,} records, then {most:,}, while it was read")
 
     def _unsound(self, what: str, url: str, fix: str) -> UnsoundWalk:
         error = self.client.error(what, url, fix)
