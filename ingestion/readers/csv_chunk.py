@@ -4,11 +4,13 @@ The frame says by the bytes alone how many records there are and which are ragge
 to say so; the parser must agree. Where it does not, the salvage sets aside line by line what is broken.
 """
 
+import pyarrow as pa
+
 from ingestion.parcels import Parcel, ParcelDraft
-from ingestion.readers.csv_frame import frame_records, is_one_clean_record_a_line
+from ingestion.readers.csv_frame import adds_up, frame_records, is_regular
 from ingestion.readers.csv_parse import Table, parse_records
 from ingestion.readers.csv_salvage import salvage
-from ingestion.readers.framing import Chunk, Lines, Places, is_plain, set_lines_aside, set_overlong_aside
+from ingestion.readers.framing import Chunk, Lines, is_plain, set_lines_aside, set_overlong_aside
 
 
 def read_chunk(draft: ParcelDraft, chunk: Chunk, table: Table, header_bytes: int) -> Parcel:
@@ -32,24 +34,29 @@ def read_chunk(draft: ParcelDraft, chunk: Chunk, table: Table, header_bytes: int
 
 def _read_framed(draft: ParcelDraft, body: Chunk, table: Table) -> int | None:
     """The blank lines skipped, once the rows are in `draft`; None where frame and parser do not agree."""
-    data = body.data
+    data, lines = body.data, body.lines
     if b"\r" in data:
         if data.count(b"\r") != data.count(b"\r\n"):
             return None
         # A parser may take a mixture of line ends for an error.
         data = data.replace(b"\r\n", b"\n")
-    if not is_plain(data):
+    if not is_plain(data) or not is_regular(data, table):
         return None
-    if is_one_clean_record_a_line(data, table) and _set_rows(draft, data, table, body.lines, body.first_line):
+    # One clean record a line is the usual case.
+    rows = _parsed(data, table, lines)
+    if rows is not None and adds_up(data, rows, table):
+        draft.set_rows(rows, body.first_line)
         return 0
     frame = frame_records(data, table)
     if frame is None:
         return None
     good = frame.is_good
     count = int(good.sum())
-    numbers = body.first_line + frame.first_lines[good]
-    if not _set_rows(draft, Lines(data).kept(frame.good_lines()), table, count, numbers):
-        return None
+    if count:
+        rows = _parsed(Lines(data).kept(frame.good_lines()), table, count)
+        if rows is None:
+            return None
+        draft.set_rows(rows, body.first_line + frame.first_lines[good])
     ragged = frame.is_ragged
     set_lines_aside(
         draft,
@@ -63,15 +70,10 @@ def _read_framed(draft: ParcelDraft, body: Chunk, table: Table) -> int | None:
     return int(frame.is_blank.sum())
 
 
-def _set_rows(draft: ParcelDraft, data: bytes, table: Table, count: int, lines: Places | int) -> bool:
-    """Whether the parser finds just `count` records in `data`; then they are the rows of `draft`."""
-    if not count:
-        return True
+def _parsed(data: bytes, table: Table, count: int) -> pa.Table | None:
+    """The records of `data`, if the parser finds just `count` of them."""
     try:
         rows = parse_records(data, table)
     except ValueError:  # ArrowInvalid is one; a delimiter of several bytes is another
-        return False
-    if rows.num_rows != count:
-        return False
-    draft.set_rows(rows, lines)
-    return True
+        return None
+    return rows if rows.num_rows == count else None

@@ -7,6 +7,7 @@ of a pair inside. All others are left to the parser and the salvage after it.
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from ingestion.readers.csv_parse import Table
@@ -34,37 +35,33 @@ class Frame:
         return np.repeat(self.is_good, self.last_lines - self.first_lines + 1)
 
 
-def is_one_clean_record_a_line(data: bytes, table: Table) -> bool:
-    """Whether the delimiters outside quotes are just as many as lines of good records would have, the usual case.
+def is_regular(data: bytes, table: Table) -> bool:
+    """Whether every quote in `data`, if there are any, is where quotes belong."""
+    if not table.quote or table.quote.encode() not in data:
+        return True
+    return _regular_quotes(np.frombuffer(data, np.uint8), table) is not None
 
-    A record with one too many and another with one too few would pass; the parser rejects the latter.
+
+def adds_up(data: bytes, rows: pa.Table, table: Table) -> bool:
+    """Whether fields, delimiters, quotes and line ends of `rows`, one a line, make up all the bytes of `data`.
+
+    A parser that swallowed, shifted or invented something is found here.
     """
     codes = np.frombuffer(data, np.uint8)
-    lines = np.count_nonzero(codes == NEWLINE) + (not data.endswith(b"\n"))
-    wanted = lines * (len(table.columns) - 1)
-    if len(table.columns) > 1 and (b"\n\n" in data or data.startswith(b"\n")):
-        return False
-    if len(table.delimiter.encode()) > 1:
-        return (not table.quote or table.quote not in data.decode()) and data.count(table.delimiter.encode()) == wanted
-    delimiter = ord(table.delimiter)
-    delimiters = np.count_nonzero(codes == delimiter)
-    if not table.quote or table.quote.encode() not in data:
-        return bool(delimiters == wanted)
-    quotes = _regular_quotes(codes, table)
-    if quotes is None:
-        return False
-    is_filled = quotes[1::2] > quotes[0::2] + 1
-    opens, closes = quotes[0::2][is_filled], quotes[1::2][is_filled]
-    marks = np.flatnonzero((codes == delimiter) | (codes == NEWLINE))
-    first, stop = np.searchsorted(marks, opens), np.searchsorted(marks, closes)
-    inside = np.repeat(first, stop - first) + _counted_up(stop - first)
-    found = codes[marks[inside]]
-    return not (found == NEWLINE).any() and bool(delimiters - len(found) == wanted)
-
-
-def _counted_up(counts: Places) -> Places:
-    """0, 1, .. counts[0] - 1, 0, 1, .. counts[1] - 1 and so on."""
-    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    fields = rows.num_rows * (len(table.columns) - 1) * len(table.delimiter.encode())
+    wanted = len(data) - np.count_nonzero(codes == NEWLINE) - fields
+    is_quoted = bool(table.quote) and table.quote.encode() in data
+    if is_quoted:  # both sides leave every quote out, so that quoting needs no thought
+        wanted -= np.count_nonzero(codes == ord(table.quote))
+    for column in rows.columns:
+        for chunk in column.chunks:
+            _, offsets, values = chunk.buffers()
+            places = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+            wanted -= int(places[-1]) - int(places[0])
+            if is_quoted and values is not None:
+                text = np.frombuffer(values, np.uint8)[places[0] : places[-1]]
+                wanted += np.count_nonzero(text == ord(table.quote))
+    return bool(wanted == 0)
 
 
 def frame_records(data: bytes, table: Table) -> Frame | None:

@@ -415,7 +415,6 @@ def test_a_file_without_text_gives_nothing_and_is_told(data: bytes, notice: str,
     ("data", "options", "message"),
     [
         pytest.param(b"<!DOCTYPE html>\n<p>Moved</p>\n", {}, "web page", id="web page"),
-        pytest.param(b"PK\x03\x04\x14\x00\x06\x00\nabc\n", {}, "Excel workbook", id="workbook"),
         pytest.param(
             b"error,code\nlogin,401\n", {"columns": ["id", "email"]}, "none of the columns", id="other columns"
         ),
