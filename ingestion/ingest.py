@@ -12,8 +12,8 @@ from pathlib import Path
 from foundation.errors import StorageError
 from foundation.events import Emit, Event
 from foundation.settings import Settings
-from foundation.sources import ApiSource
 from ingestion.drift import Shapes
+from ingestion.landing import Landing
 from ingestion.packages import Package
 from ingestion.parcels import Batch, Parcel
 from ingestion.parts import Part, parts_of, with_parents
@@ -68,18 +68,14 @@ def ingest(
 
     A source that fails is told in the result. Raises LockedError or StorageError when raw cannot be written.
     """
-    from ingestion import pipeline as landing  # dlt takes its time to import, and so does httpx
-    from ingestion.readers.http_client import ApiClients
-
     folder = settings.temporary / "parcels"
     shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         raise StorageError(f"cannot write: {error.strerror}", where=str(folder), fix="see temp_dir") from error
-    landing.clear_leftovers(settings.work_dir)
-    pipeline = landing.open_pipeline(settings.warehouse, settings.work_dir)
-    if landing.finish_pending(pipeline, settings.warehouse):
+    landing = Landing(settings.warehouse, settings.work_dir)
+    if landing.finish_pending():
         emit(Event("noticed", STAGE, message="finished what an interrupted run had packed"))
     names = list(dict.fromkeys(part.source for part in parts))
     sources = {name: settings.sources[name] for name in names}
@@ -91,18 +87,11 @@ def ingest(
         )
         emit(Event("noticed", STAGE, message=told))
     declared = {name: getattr(source, "columns", []) for name, source in sources.items()}
-    clients = ApiClients(
-        variables,
-        concurrency=settings.concurrency,
-        max_retries=settings.max_retries,
-        batch_size=settings.batch_size,
-        sources=[source for source in sources.values() if isinstance(source, ApiSource)],
-    )
     reader = SourceReader(
         root,
         settings,
         Batch(run_id, loaded_at, folder),
-        clients,
+        variables,
         emit,
         state,
         known={
@@ -112,9 +101,9 @@ def ingest(
     )
     reading = Reading(parts, sources, reader.parcels, settings.concurrency, emit)
     try:
-        with clients, contextlib.closing(reading.parcels()) as parcels:
-            for package in _packages(parcels, folder, lambda: landing.columns_of(pipeline, declared)):
-                landing.land(pipeline, settings.warehouse, package)
+        with reader, contextlib.closing(reading.parcels()) as parcels:
+            for package in _packages(parcels, folder, lambda: landing.columns(declared)):
+                landing.land(package)
     except OSError as error:
         raise StorageError(
             f"cannot write: {error.strerror or error}", where=str(folder), fix="make room, then run again"

@@ -6,7 +6,6 @@ thing in the next run. Rows are marked complete by their load record, whose pack
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
@@ -39,6 +38,7 @@ def open_pipeline(warehouse: Path, work_dir: Path) -> dlt.Pipeline:
     os.environ.setdefault("RUNTIME__LOG_LEVEL", "CRITICAL")  # its warnings are ours to say, as events
     os.environ["DLT_DATA_DIR"] = str(work_dir / "dlt")
     os.environ["SCHEMA__NAMING"] = NamingConvention.__module__  # names as penstock.yml and ingestion.names spell them
+    os.environ["LOAD__DELETE_COMPLETED_JOBS"] = "true"  # their rows are in raw
     os.environ["DESTINATION__STAGING_DATASET_NAME_LAYOUT"] = "%s_load"  # `staging` is a word of our own
     warehouse.parent.mkdir(parents=True, exist_ok=True)
     return dlt.pipeline(
@@ -57,14 +57,6 @@ def finish_pending(pipeline: dlt.Pipeline, warehouse: Path) -> bool:
         pipeline.normalize()
         pipeline.load()
         return True
-
-
-def clear_leftovers(work_dir: Path) -> None:
-    """Remove what killed runs left half made. Packages that are complete stay, for finish_pending."""
-    half_made = work_dir / "dlt" / "pipelines" / "penstock" / "normalize"
-    for folder in half_made.glob("*/"):
-        if folder.name not in ("normalized", "extracted"):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def columns_of(pipeline: dlt.Pipeline, declared: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

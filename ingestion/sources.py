@@ -4,7 +4,9 @@ import hashlib
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +45,7 @@ class SourceReader:
     root: Path
     settings: Settings
     batch: Batch
-    clients: "ApiClients"
+    variables: Mapping[str, str]
     emit: Emit
     state: State
     known: Mapping[str, pa.Array | None]
@@ -52,6 +54,28 @@ class SourceReader:
     # By source and field: the values that sources with for_each wait for.
     _ids: dict[str, dict[str, list[str]]] = field(default_factory=lambda: defaultdict(dict))
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _open: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> "SourceReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close every connection to an API."""
+        self._open.close()
+
+    @cached_property
+    def _clients(self) -> "ApiClients":
+        from ingestion.readers.http_client import ApiClients  # httpx takes its time to import
+
+        settings = self.settings
+        clients = ApiClients(
+            self.variables,
+            concurrency=settings.concurrency,
+            max_retries=settings.max_retries,
+            batch_size=settings.batch_size,
+            sources=[source for source in settings.sources.values() if isinstance(source, ApiSource)],
+        )
+        return self._open.enter_context(clients)
 
     def parcels(self, result: PartResult) -> Iterator[Parcel]:
         """The parcels of one part; the errors of single files are noted in `result`. Raises PenstockError."""
@@ -76,13 +100,14 @@ class SourceReader:
             if isinstance(other, ApiSource) and other.for_each and other.for_each.source == part.source
         }
         with self._lock:
+            clients = self._clients
             collect = {name: self._ids[part.source].setdefault(name, []) for name in fields}
             parent = parent_of(source)
             ids = self._ids[parent][source.for_each.field] if parent and source.for_each else None
         return ApiReader(
             part.source,
             source,
-            self.clients,
+            clients,
             self.batch,
             partition=part.name,
             state=state,

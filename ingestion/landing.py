@@ -1,0 +1,53 @@
+"""Landing: what stands between the readers and dlt, which is imported when there is something to land."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ingestion.packages import Package
+
+if TYPE_CHECKING:
+    import dlt
+
+
+class Landing:
+    """Raw as the place where packages go. Every method that writes raises LockedError or StorageError."""
+
+    def __init__(self, warehouse: Path, work_dir: Path) -> None:
+        self._warehouse, self._work_dir = warehouse, work_dir
+        self._dlt = work_dir / "dlt" / "pipelines" / "penstock"
+
+    def finish_pending(self) -> bool:
+        """Load what an interrupted run had packed; whether there was anything. Half-made packages are removed."""
+        for folder in (self._dlt / "normalize").glob("*/"):
+            if folder.name not in ("normalized", "extracted"):
+                shutil.rmtree(folder, ignore_errors=True)
+        # What is loaded is in raw; dlt keeps a note of every package for ever.
+        for folder in (self._dlt / "load" / "loaded").glob("*/"):
+            shutil.rmtree(folder, ignore_errors=True)
+        pending = [self._dlt / "normalize" / "extracted", self._dlt / "load" / "new", self._dlt / "load" / "normalized"]
+        if not any(next(folder.glob("*"), None) for folder in pending):
+            return False
+        from ingestion import pipeline
+
+        return pipeline.finish_pending(self._pipeline, self._warehouse)
+
+    def columns(self, declared: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+        """The columns that the table of each source has, or else those that are declared."""
+        from ingestion import pipeline
+
+        return pipeline.columns_of(self._pipeline, declared)
+
+    def land(self, package: Package) -> None:
+        """Append a package to raw, and remove its files."""
+        from ingestion import pipeline
+
+        pipeline.land(self._pipeline, self._warehouse, package)
+
+    @cached_property
+    def _pipeline(self) -> "dlt.Pipeline":
+        from ingestion import pipeline
+
+        return pipeline.open_pipeline(self._warehouse, self._work_dir)
