@@ -17,11 +17,13 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 class Bench:
     """A project; every ingest is a run of its own, a day after the one before."""
 
-    def __init__(self, root: Path, config: str) -> None:
+    def __init__(self, root: Path, config: str | None) -> None:
+        """A new project, or without `config` the one that is there."""
         self.root = root
         self.inbox = root / "inbox"
-        self.inbox.mkdir()
-        self.configure(config)
+        self.inbox.mkdir(exist_ok=True)
+        if config is not None:
+            self.configure(config)
         self.events: list[Event] = []
         self.runs = 0
 
