@@ -63,6 +63,12 @@ lint: $(VENV)/.dev ## ruff, mypy, sqlfluff
 	@$(BIN)/mypy
 	@$(BIN)/sqlfluff lint dbt_project --disable-progress-bar
 
+bench: $(VENV)/.run ## Penstock beside other ways to do the same; ARGS=--quick for a try (benchmarks/README.md)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+loadtest: $(VENV)/.run ## BATCH_SIZE x CONCURRENCY against a slow, failing API: TOTAL_RECORDS, FAILURE_RATE
+	@$(BIN)/python -m benchmarks.loadtest $(ARGS)
+
 lock: $(VENV)/.dev ## write the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements/installer.in -o requirements/installer.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header -c requirements/installer.txt --extra install pyproject.toml -o requirements/run.txt
@@ -72,4 +78,4 @@ clean: ## stop the embedded Postgres and remove everything made here, .venv incl
 	@if [ -x $(BIN)/penstock ]; then $(BIN)/penstock dsn --stop --delete || true; fi
 	@rm -rf $(VENV) .penstock exports site target logs
 
-.PHONY: help setup run ingest build gate publish status docs serve test lint lock clean
+.PHONY: help setup run ingest build gate publish status docs serve test lint bench loadtest lock clean

@@ -9,13 +9,14 @@ EventName = Literal["started", "progressed", "noticed", "finished", "failed"]
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened in a stage; `counts` are running totals for its source or table."""
+    """One thing that happened in a stage; `counts` are running totals for its source, partition or table."""
 
     name: EventName
     stage: str
     source: str | None = None
     message: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
+    partition: str | None = None
 
 
 Emit = Callable[[Event], None]

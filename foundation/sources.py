@@ -1,16 +1,17 @@
 """What `penstock.yml` may say of a source: where it is, how it is read, what happens when its shape changes."""
 
+import codecs
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 IDENTIFIER = r"^[a-z_][a-z0-9_]*$"
 SOURCE_NAME = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*__[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Identifier = Annotated[str, Field(pattern=IDENTIFIER)]
-Character = Annotated[str, Field(min_length=1, max_length=1)]
+Character = Annotated[str, Field(pattern=r"^[\x01-\x7f]$")]
 
 
 class Section(BaseModel):
@@ -81,10 +82,41 @@ class CsvSource(FileSource):
         "columns in their order where a file has no header.",
     )
     delimiter: Annotated[str, Field(min_length=1, max_length=4)] | None = None
-    quote: Character | None = None
+    quote: Annotated[str, Field(max_length=1)] | None = Field(None, description="Empty: no field is quoted.")
     escape: Character | None = Field(None, description="What makes a quote inside a quoted field; default: a quote.")
     encoding: str | None = Field(None, description="As Python names it; unset: UTF-8, or what a byte order mark says.")
     header: bool | None = None
+
+    @field_validator("delimiter", "quote", "escape")
+    @classmethod
+    def _is_on_one_line(cls, value: str | None, field: ValidationInfo) -> str | None:
+        text = value or ""
+        if {"\n", "\r", "\0"} & set(text):
+            raise ValueError("a line end or a NUL cannot be one")
+        if field.field_name == "delimiter" and len(text.encode()) > 4:
+            raise ValueError("a delimiter takes four bytes at most")
+        if field.field_name != "delimiter" and not text.isascii():
+            raise ValueError("it is one ASCII character")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_text_encoding(cls, value: str | None) -> str | None:
+        try:
+            if value is not None:
+                b"a".decode(value, "ignore")  # codecs of bytes, such as hex, refuse that
+                codecs.getincrementaldecoder(value)
+        except (LookupError, ValueError):
+            raise ValueError(
+                "Python knows no text encoding of that name; utf-8, cp1252 or utf-16 are some that it knows"
+            ) from None
+        return value
+
+    @model_validator(mode="after")
+    def _differ(self) -> "CsvSource":
+        if any(part and part in (self.delimiter or "") for part in (self.quote, self.escape)):
+            raise ValueError("delimiter, quote and escape must differ")
+        return self
 
 
 class JsonSource(FileSource):

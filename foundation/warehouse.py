@@ -28,6 +28,9 @@ def open_warehouse(path: Path, *, read_only: bool = False) -> Iterator[duckdb.Du
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() and not read_only:
+            # A file keeps the format it was made with; that of 1.4 packs text in about three quarters of the time.
+            duckdb.connect(str(path), config={"storage_compatibility_version": "v1.4.0"}).close()
         connection = duckdb.connect(str(path), read_only=read_only)
     except (duckdb.IOException, duckdb.ConnectionException) as error:
         raise _explain(error, path) from error

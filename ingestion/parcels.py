@@ -1,4 +1,4 @@
-"""Parcels: what readers hand to the pipeline. Rows and dead letters as parquet files, one load record about them.
+"""Parcels: what readers hand to the pipeline. Rows and dead letters as Arrow tables, and load records about them.
 
 A parcel is a bounded stretch of one file version, or one page of an API. It becomes visible to the models only
 when all of it is in raw, and the next run starts where the last complete one ended: it is the checkpoint.
@@ -7,17 +7,56 @@ when all of it is in raw, and the next run starts where the last complete one en
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 # Beyond this a letter keeps the head of the record; offset and length still lead to the whole of it.
 LONGEST_RECORD_KEPT = 100_000
+
+
+DEAD_LETTER_SCHEMA = pa.schema(
+    [
+        ("dead_letter_id", pa.string()),
+        ("load_id", pa.string()),
+        ("run_id", pa.string()),
+        ("source", pa.string()),
+        ("stage", pa.string()),
+        ("location", pa.string()),
+        ("content_hash", pa.string()),
+        ("line", pa.int64()),
+        ("byte_offset", pa.int64()),
+        ("byte_length", pa.int64()),
+        ("page", pa.int64()),
+        ("reason", pa.string()),
+        ("message", pa.string()),
+        ("record", pa.string()),
+        ("record_bytes", pa.binary()),
+        ("attempts", pa.int64()),
+        ("occurred_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+# What every row carries of where it came from.
+LINEAGE_SCHEMA = pa.schema(
+    [
+        ("_source", pa.dictionary(pa.int32(), pa.string())),
+        ("_location", pa.dictionary(pa.int32(), pa.string())),
+        ("_content_hash", pa.dictionary(pa.int32(), pa.string())),
+        ("_line", pa.int64()),
+        ("_load_id", pa.dictionary(pa.int32(), pa.string())),
+        ("_run_id", pa.dictionary(pa.int32(), pa.string())),
+        ("_loaded_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -31,7 +70,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """One record that could not be parsed: its bytes, its place and the reason."""
+    """One record that could not be fetched or parsed: its bytes, its place and the reason."""
 
     reason: str
     message: str
@@ -40,6 +79,8 @@ class DeadLetter:
     byte_offset: int | None = None
     byte_length: int | None = None
     page: int | None = None
+    stage: str = "parse"
+    attempts: int = 1
 
 
 @dataclass(frozen=True)
@@ -76,12 +117,12 @@ class Load:
 
 @dataclass(frozen=True)
 class Parcel:
-    """Loads with their files, which the pages of an API share; either may be absent when there is nothing for it."""
+    """Loads with their rows and dead letters, which the pages of an API share; None where there are none."""
 
     loads: Sequence[Load]
-    rows: Path | None
+    rows: pa.Table | None
     row_columns: Sequence[str]
-    dead_letters: Path | None
+    dead_letters: pa.Table | None
 
     @property
     def source(self) -> str:
@@ -90,22 +131,18 @@ class Parcel:
 
     def count(self, what: str) -> int:
         """The records read, loaded, dead_lettered or skipped, over all its loads."""
-        return sum(getattr(load, f"records_{what}") for load in self.loads)
+        return sum(int(getattr(load, f"records_{what}")) for load in self.loads)
 
-    def remove_files(self) -> None:
-        """Remove the files, once raw has them or nobody wants them."""
-        for file in (self.rows, self.dead_letters):
-            if file is not None:
-                file.unlink(missing_ok=True)
-
-    def as_skipped(self) -> "Parcel":
-        """The same loads with every record skipped and no file left."""
-        self.remove_files()
+    def skipping(self, load_ids: Sequence[str]) -> "Parcel":
+        """The same with every record of these loads skipped."""
         loads = [
             replace(load, records_loaded=0, records_dead_lettered=0, records_skipped=load.records_read, columns="[]")
+            if load.load_id in load_ids
+            else load
             for load in self.loads
         ]
-        return Parcel(loads, None, (), None)
+        rows, letters = _without(self.rows, "_load_id", load_ids), _without(self.dead_letters, "load_id", load_ids)
+        return Parcel(loads, rows, self.row_columns if rows is not None else (), letters)
 
 
 def new_load_id() -> str:
@@ -115,7 +152,7 @@ def new_load_id() -> str:
 
 @dataclass
 class ParcelDraft:
-    """A parcel that a reader is filling; `seal` checks its books and writes its dead letters."""
+    """A parcel that a reader is filling; `seal` closes its books."""
 
     batch: Batch
     source: str
@@ -124,11 +161,8 @@ class ParcelDraft:
     content_hash: str
     load_id: str = field(default_factory=new_load_id)
     letters: list[DeadLetter] = field(default_factory=list)
-
-    @property
-    def rows_file(self) -> Path:
-        """Where the reader writes the rows of this parcel."""
-        return self.batch.folder / f"{self.source}.{self.load_id}.rows.parquet"
+    _bulk: list[pa.Table] = field(default_factory=list)
+    _rows: pa.Table | None = None
 
     def lineage(self) -> dict[str, Any]:
         """The lineage columns that are the same for every row; a reader adds `_line`."""
@@ -141,11 +175,59 @@ class ParcelDraft:
             "_loaded_at": self.batch.loaded_at,
         }
 
+    def set_rows(self, rows: pa.Table, lines: Numbers | int) -> None:
+        """The rows of this parcel, which get their lineage; row i came from line lines[i], or `lines` + i."""
+        numbers = np.arange(lines, lines + rows.num_rows) if isinstance(lines, int) else lines
+        self._rows = with_lineage(rows, [self.lineage()], np.zeros(rows.num_rows, np.int32), numbers)
+
+    @property
+    def count_letters(self) -> int:
+        """Records set aside so far."""
+        return len(self.letters) + sum(int(table.num_rows) for table in self._bulk)
+
+    def add_letters(
+        self, reason: str, message: str, *, records: pa.Array, lines: Numbers, offsets: Numbers, lengths: Numbers
+    ) -> None:
+        """Set many records aside for one reason; `records` holds their bytes."""
+        try:
+            texts = pc.binary_slice(records, 0, LONGEST_RECORD_KEPT).cast(pa.large_string())
+        except pa.ArrowInvalid:
+            texts = None
+        if texts is None or pc.any(pc.match_substring(texts, "\0")).as_py():
+            self.letters += [
+                DeadLetter(reason, message, record, int(line), int(offset), int(length))
+                for record, line, offset, length in zip(records.to_pylist(), lines, offsets, lengths, strict=True)
+            ]
+            return
+        identity = [self.source, self.content_hash, pa.array(lines), pa.array(offsets), reason]
+        columns: dict[str, Any] = {
+            "_identity": pc.binary_join_element_wise(*[_text(part, len(records)) for part in identity], "\0"),
+            "line": pa.array(lines),
+            "byte_offset": pa.array(offsets),
+            "byte_length": pa.array(lengths),
+            "record": texts,
+        }
+        constants = _letter_constants(self.lineage()) | {
+            "stage": "parse",
+            "attempts": 1,
+            "reason": reason,
+            "message": message,
+        }
+        with duckdb.connect() as connection:
+            connection.register("letters", pa.table(columns))
+            self._bulk.append(
+                connection.execute(
+                    "select sha256(_identity)[:32] as dead_letter_id, * exclude (_identity), "
+                    + ", ".join(f"${name} as {name}" for name in constants)
+                    + " from letters",
+                    constants,
+                ).to_arrow_table()
+            )
+
     def seal(
         self,
         *,
         columns: Sequence[str],
-        loaded: int,
         skipped: int = 0,
         size_bytes: int,
         start_bytes: int = 0,
@@ -154,6 +236,7 @@ class ParcelDraft:
         cursor: str | None = None,
     ) -> Parcel:
         """The finished parcel; every record that was read is loaded, dead-lettered or skipped."""
+        loaded = 0 if self._rows is None else int(self._rows.num_rows)
         load = Load(
             load_id=self.load_id,
             run_id=self.batch.run_id,
@@ -165,49 +248,81 @@ class ParcelDraft:
             start_bytes=start_bytes,
             position_bytes=position_bytes,
             lines=lines,
-            records_read=loaded + len(self.letters) + skipped,
+            records_read=loaded + self.count_letters + skipped,
             records_loaded=loaded,
-            records_dead_lettered=len(self.letters),
+            records_dead_lettered=self.count_letters,
             records_skipped=skipped,
             columns=json.dumps(list(columns)),
             cursor=cursor,
             loaded_at=self.batch.loaded_at,
         )
-        return Parcel([load], self.rows_file if loaded else None, columns, self._write_letters())
+        return Parcel([load], self._rows if loaded else None, columns, self._letters())
 
-    def _write_letters(self) -> Path | None:
-        if not self.letters:
+    def _letters(self) -> pa.Table | None:
+        if not self.count_letters:
             return None
-        path = self.batch.folder / f"{self.source}.{self.load_id}.dead_letters.parquet"
-        rows = [_letter_row(letter, self) for letter in self.letters]
-        pq.write_table(pa.Table.from_pylist(rows, schema=DEAD_LETTER_SCHEMA), path)
-        return path
+        singles = letter_table([(self.lineage(), letter) for letter in self.letters])
+        # Columns that a table lacks are null.
+        bulk = [
+            pa.table(
+                [
+                    table[name].cast(kind) if name in table.column_names else pa.nulls(table.num_rows, kind)
+                    for name, kind in zip(DEAD_LETTER_SCHEMA.names, DEAD_LETTER_SCHEMA.types, strict=True)
+                ],
+                schema=DEAD_LETTER_SCHEMA,
+            )
+            for table in self._bulk
+        ]
+        return pa.concat_tables([singles, *bulk])
 
 
-DEAD_LETTER_SCHEMA = pa.schema(
-    [
-        ("dead_letter_id", pa.string()),
-        ("load_id", pa.string()),
-        ("run_id", pa.string()),
-        ("source", pa.string()),
-        ("stage", pa.string()),
-        ("location", pa.string()),
-        ("content_hash", pa.string()),
-        ("line", pa.int64()),
-        ("byte_offset", pa.int64()),
-        ("byte_length", pa.int64()),
-        ("page", pa.int64()),
-        ("reason", pa.string()),
-        ("message", pa.string()),
-        ("record", pa.string()),
-        ("record_bytes", pa.binary()),
-        ("attempts", pa.int64()),
-        ("occurred_at", pa.timestamp("us", tz="UTC")),
-    ]
-)
+def seal_pages(loads: Sequence[Load], rows: pa.Table, letters: Sequence[tuple[Load, DeadLetter]]) -> Parcel:
+    """The parcel of several pages, each with a load of its own.
+
+    `rows` has the columns page (the index of a load), record and line.
+    """
+    lineages = [lineage_of(load) for load in loads]
+    records = None
+    if rows.num_rows:
+        records = with_lineage(rows.select(["record"]), lineages, rows["page"].to_numpy(), rows["line"].to_numpy())
+    dead_letters = letter_table([(lineage_of(load), letter) for load, letter in letters]) if letters else None
+    return Parcel(loads, records, ["record"] if records else [], dead_letters)
 
 
-def _letter_row(letter: DeadLetter, draft: ParcelDraft) -> dict[str, Any]:
+def lineage_of(load: Load) -> dict[str, Any]:
+    """The lineage columns that all rows of a load share."""
+    return {
+        "_source": load.source,
+        "_location": load.location,
+        "_content_hash": load.content_hash,
+        "_load_id": load.load_id,
+        "_run_id": load.run_id,
+        "_loaded_at": load.loaded_at,
+    }
+
+
+def with_lineage(
+    rows: pa.Table, lineages: Sequence[Mapping[str, Any]], which: NDArray[np.integer[Any]], lines: Numbers
+) -> pa.Table:
+    """`rows` with their lineage columns; row i is of lineages[which[i]] and came from lines[i]."""
+    indices = pa.array(which, pa.int32())
+    for name, kind in zip(LINEAGE_SCHEMA.names, LINEAGE_SCHEMA.types, strict=True):
+        if name == "_line":
+            column = pa.array(lines, kind)
+        elif pa.types.is_dictionary(kind):
+            column = pa.DictionaryArray.from_arrays(indices, pa.array([each[name] for each in lineages], pa.string()))
+        else:
+            column = pa.array([each[name] for each in lineages], kind).take(indices)
+        rows = rows.append_column(name, column)
+    return rows
+
+
+def letter_table(letters: Sequence[tuple[Mapping[str, Any], DeadLetter]]) -> pa.Table:
+    """Dead letters, each with the lineage of what it was in, as rows of raw.dead_letters."""
+    return pa.Table.from_pylist([_letter_row(lineage, letter) for lineage, letter in letters], DEAD_LETTER_SCHEMA)
+
+
+def _letter_row(lineage: Mapping[str, Any], letter: DeadLetter) -> dict[str, Any]:
     kept = letter.record[:LONGEST_RECORD_KEPT]
     try:
         text, exact = kept.decode(), b"\0" not in kept
@@ -215,18 +330,28 @@ def _letter_row(letter: DeadLetter, draft: ParcelDraft) -> dict[str, Any]:
         text, exact = "", False
     if not exact:  # readable here, and byte for byte in record_bytes
         text = kept.decode(errors="backslashreplace").replace("\0", "\\x00")
-    identity = f"{draft.source}\0{draft.content_hash}\0{letter.line}\0{letter.byte_offset}\0{letter.reason}"
+    identity = [lineage["_source"], lineage["_content_hash"], letter.line, letter.byte_offset, letter.reason]
     return {
         **{name: value for name, value in asdict(letter).items() if name != "record"},
-        "dead_letter_id": hashlib.sha256(identity.encode()).hexdigest()[:32],
-        "load_id": draft.load_id,
-        "run_id": draft.batch.run_id,
-        "source": draft.source,
-        "stage": "parse",
-        "location": draft.location,
-        "content_hash": draft.content_hash,
+        **_letter_constants(lineage),
+        "dead_letter_id": hashlib.sha256("\0".join(map(str, identity)).encode()).hexdigest()[:32],
         "record": text,
         "record_bytes": None if exact else kept,
-        "attempts": 1,
-        "occurred_at": draft.batch.loaded_at,
     }
+
+
+def _letter_constants(lineage: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"_loaded_at": "occurred_at"}
+    return {names.get(name, name[1:]): value for name, value in lineage.items()}
+
+
+def _without(table: pa.Table | None, column: str, values: Sequence[str]) -> pa.Table | None:
+    if table is None:
+        return None
+    kept = table.filter(pc.invert(pc.is_in(table[column].cast(pa.string()), pa.array(values, pa.string()))))
+    return kept if kept.num_rows else None
+
+
+def _text(part: Any, count: int) -> pa.Array:
+    """`part` as an array of `count` texts."""
+    return part.cast(pa.string()) if isinstance(part, pa.Array) else pa.repeat(pa.scalar(part, pa.string()), count)

@@ -9,41 +9,29 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import dlt
 import duckdb
+import pyarrow as pa
 from dlt.common.normalizers.naming.direct import NamingConvention
+from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from foundation.errors import LockedError, StorageError
 from foundation.warehouse import is_disk_full
-from ingestion.parcels import Load, Parcel
+from ingestion.packages import Package, TableFile
+from ingestion.parcels import Load
 
 DATASET = "raw"
-_LINEAGE_TYPES = {"_line": "bigint", "_loaded_at": "timestamp"}
-_LETTER_TYPES = {
-    "line": "bigint",
-    "byte_offset": "bigint",
-    "byte_length": "bigint",
-    "page": "bigint",
-    "record_bytes": "binary",
-    "attempts": "bigint",
-    "occurred_at": "timestamp",
+_DUCKDB = {
+    # Rows know their line; without an order of its own a table is written once, and not again at the checkpoint.
+    "preserve_insertion_order": False,
+    # DuckDB keeps what it read and wrote in memory, up to this.
+    "memory_limit": "384MB",
 }
-_LOAD_TYPES = {
-    "size_bytes": "bigint",
-    "start_bytes": "bigint",
-    "position_bytes": "bigint",
-    "lines": "bigint",
-    "records_read": "bigint",
-    "records_loaded": "bigint",
-    "records_dead_lettered": "bigint",
-    "records_skipped": "bigint",
-    "loaded_at": "timestamp",
-}
-_LINEAGE = ("_source", "_location", "_content_hash", "_line", "_load_id", "_run_id", "_loaded_at")
 
 
 def open_pipeline(warehouse: Path, work_dir: Path) -> dlt.Pipeline:
@@ -56,7 +44,7 @@ def open_pipeline(warehouse: Path, work_dir: Path) -> dlt.Pipeline:
     return dlt.pipeline(
         "penstock",
         pipelines_dir=str(work_dir / "dlt" / "pipelines"),
-        destination=dlt.destinations.duckdb(str(warehouse)),
+        destination=dlt.destinations.duckdb(DuckDbCredentials(str(warehouse), global_config=_DUCKDB)),
         dataset_name=DATASET,
     )
 
@@ -79,71 +67,62 @@ def clear_leftovers(work_dir: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def land(
-    pipeline: dlt.Pipeline, warehouse: Path, parcels: Sequence[Parcel], declared: Mapping[str, Sequence[str]]
-) -> None:
-    """Append the parcels to raw, all in one package, and remove their files.
+def columns_of(pipeline: dlt.Pipeline, declared: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The columns of the table of each source in `declared`, in their order; `declared` itself where there is none."""
+    tables: Mapping[str, Any] = pipeline.default_schema.tables if pipeline.default_schema_name else {}
+    return {
+        name: [column for column in tables.get(name, {}).get("columns", columns) if not column.startswith("_dlt_")]
+        for name, columns in declared.items()
+    }
 
-    `declared` holds the columns that the table of a source always has. Raises LockedError or StorageError.
-    """
-    if not parcels:
+
+def land(pipeline: dlt.Pipeline, warehouse: Path, package: Package) -> None:
+    """Append a package to raw, and remove its files. Raises LockedError or StorageError."""
+    if not package.loads:
         return
-    resources = [
-        _rows(name, [parcel for parcel in parcels if parcel.source == name], declared.get(name, ()))
-        for name in sorted({parcel.source for parcel in parcels if parcel.rows})
-    ]
+    package.close()
+    resources = [_table(name, files) for name, files in package.files.items()]
     with _explained(pipeline, warehouse):
-        pipeline.run([*resources, _dead_letters(parcels), _loads(parcels)], loader_file_format="parquet")
-    for parcel in parcels:
-        parcel.remove_files()
+        pipeline.run([*resources, _loads(package.loads)], loader_file_format="parquet")
+    package.remove()
 
 
-def _rows(name: str, parcels: Sequence[Parcel], declared: Sequence[str]) -> Any:
-    @dlt.resource(name=name, write_disposition="append", columns=_hints([*declared, *_LINEAGE], _LINEAGE_TYPES))
+def _table(name: str, files: Sequence[TableFile]) -> Any:
+    @dlt.resource(name=name, write_disposition="append", columns=_hints(files[-1].schema))
     def rows() -> Iterator[Any]:
-        for parcel in parcels:
-            if parcel.rows is not None:
-                hints = _hints([*declared, *parcel.row_columns, *_LINEAGE], _LINEAGE_TYPES)
-                yield _import_file(parcel.rows, parcel.count("loaded"), hints)
+        for file in files:
+            hints = dlt.mark.make_hints(columns=_hints(file.schema))
+            yield dlt.mark.with_file_import(str(file.path), "parquet", file.rows, hints=hints)
 
     return rows()
 
 
-def _dead_letters(parcels: Sequence[Parcel]) -> Any:
-    from ingestion.parcels import DEAD_LETTER_SCHEMA
+def _loads(loads: Sequence[Load]) -> Any:
+    kinds: dict[Any, str] = {int: "bigint", datetime: "timestamp"}
+    columns: Any = {each.name: _column(each.name, kinds.get(each.type, "text")) for each in fields(Load)}
 
-    hints = _hints(DEAD_LETTER_SCHEMA.names, _LETTER_TYPES)
+    @dlt.resource(name="loads", write_disposition="append", columns=columns)
+    def rows() -> Iterator[dict[str, Any]]:
+        for load in loads:
+            yield asdict(load)
 
-    @dlt.resource(name="dead_letters", write_disposition="append", columns=hints)
-    def dead_letters() -> Iterator[Any]:
-        for parcel in parcels:
-            if parcel.dead_letters is not None:
-                yield _import_file(parcel.dead_letters, parcel.count("dead_lettered"), hints)
-
-    return dead_letters()
+    return rows()
 
 
-def _loads(parcels: Sequence[Parcel]) -> Any:
-    names = [field.name for field in fields(Load)]
-
-    @dlt.resource(name="loads", write_disposition="append", columns=_hints(names, _LOAD_TYPES))
-    def loads() -> Iterator[dict[str, Any]]:
-        for parcel in parcels:
-            for load in parcel.loads:
-                yield asdict(load)
-
-    return loads()
+def _hints(schema: pa.Schema) -> Any:
+    return {name: _column(name, _data_type(kind)) for name, kind in zip(schema.names, schema.types, strict=True)}
 
 
-def _hints(columns: Sequence[str], types: Mapping[str, str]) -> Any:
-    return {
-        column: {"name": column, "data_type": types.get(column, "text"), "nullable": True}
-        for column in dict.fromkeys(columns)
-    }
+def _column(name: str, data_type: str) -> dict[str, Any]:
+    return {"name": name, "data_type": data_type, "nullable": True}
 
 
-def _import_file(path: Path, rows: int, hints: Any) -> Any:
-    return dlt.mark.with_file_import(str(path), "parquet", rows, hints=dlt.mark.make_hints(columns=hints))
+def _data_type(kind: pa.DataType) -> str:
+    if pa.types.is_integer(kind):
+        return "bigint"
+    if pa.types.is_timestamp(kind):
+        return "timestamp"
+    return "binary" if pa.types.is_binary(kind) else "text"
 
 
 @contextlib.contextmanager

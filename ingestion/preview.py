@@ -1,15 +1,21 @@
 """What an ingest would read, without reading it into raw."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from foundation.errors import PenstockError
 from foundation.settings import Settings
-from foundation.sources import ApiSource, Source
+from foundation.sources import ApiSource, CsvSource, FileSource, ParquetSource, Source
+from ingestion.parts import Part, parts_of, with_parents
+from ingestion.readers.encodings import open_text
 from ingestion.readers.framing import KnownPrefix, read_chunks
 from ingestion.state import SourceState, read_state
 from ingestion.stores import StoredFile, find_files
+
+BLOCK_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -22,31 +28,49 @@ class Preview:
     error: PenstockError | None = None
 
 
-def preview(root: Path, settings: Settings, variables: Mapping[str, str]) -> Iterator[Preview]:
-    """Every file and API of every source, with whether it is new, changed or known."""
+def preview(root: Path, settings: Settings, variables: Mapping[str, str], today: date) -> Iterator[Preview]:
+    """Every file and API of every part of every source, with whether it is new, changed or known."""
     state = read_state(settings.warehouse)
-    for name, source in settings.sources.items():
+    for part in parts_of(root, settings, with_parents(settings, list(settings.sources)), today):
+        source, known = part.settings, state.of(part.source)
         try:
+            if part.problem is not None:
+                raise part.problem
             if isinstance(source, ApiSource):
-                yield Preview(name, source.url, _ask(name, source, settings, variables, state.get(name, SourceState())))
+                yield Preview(part.source, source.url, _ask(part, source, settings, variables, known))
                 continue
-            for file in find_files(root, source.path, settings.allowed_roots):
-                known = state.get(name, SourceState()).prefixes.get(file.location)
-                yield Preview(name, file.location, _look(file, known))
+            for file in part.files or find_files(root, source.path, settings.allowed_roots):
+                yield _look(part.source, source, file, known)
         except PenstockError as error:
-            yield Preview(name, _place(source), "cannot be read", error)
+            yield Preview(part.source, _place(source), "cannot be read", error)
 
 
 def _place(source: Source) -> str:
     return source.url if isinstance(source, ApiSource) else source.path
 
 
-def _look(file: StoredFile, known: KnownPrefix | None) -> str:
+def _look(name: str, source: FileSource, file: StoredFile, state: SourceState) -> Preview:
+    known = state.prefixes.get(file.location)
+    try:
+        if known is not None and file.token is not None and file.token == state.tokens.get(file.location):
+            finding = "nothing new"
+        elif isinstance(source, ParquetSource):
+            finding = _compare_whole(file, known)
+        else:
+            finding = _compare_prefix(file, source, known)
+    except (OSError, EOFError, PenstockError) as error:
+        problem = error if isinstance(error, PenstockError) else file.unreadable(error)
+        return Preview(name, file.location, "cannot be read", problem)
+    return Preview(name, file.location, finding)
+
+
+def _compare_prefix(file: StoredFile, source: FileSource, known: KnownPrefix | None) -> str:
     size, first_offset = 0, 0
-    with file.open() as stream:
+    with file.open() as stored:
+        stream = open_text(stored, source.encoding).stream if isinstance(source, CsvSource) else stored
         for number, chunk in enumerate(read_chunks(stream, known)):
             first_offset = chunk.offset if number == 0 else first_offset
-            size += len(chunk.data)
+            size += chunk.end - chunk.offset
     if known is None:
         return f"new, {size:,} bytes"
     if size == 0:
@@ -54,19 +78,28 @@ def _look(file: StoredFile, known: KnownPrefix | None) -> str:
     return f"grown by {size:,} bytes" if first_offset else f"changed, {size:,} bytes"
 
 
-def _ask(name: str, source: ApiSource, settings: Settings, variables: Mapping[str, str], state: SourceState) -> str:
-    from ingestion.readers.http_api import ApiReader
+def _compare_whole(file: StoredFile, known: KnownPrefix | None) -> str:
+    digest, size = hashlib.sha256(), 0
+    with file.open() as stream:
+        while block := stream.read(BLOCK_BYTES):
+            digest.update(block)
+            size += len(block)
+    if known is None:
+        return f"new, {size:,} bytes"
+    if digest.hexdigest() != known.content_hash:
+        return f"changed, {size:,} bytes"
+    return "nothing new" if known.position_bytes >= size else f"read up to row {known.lines:,}"
 
-    reader = ApiReader(
-        name,
-        source,
-        known=variables,
-        max_retries=settings.max_retries,
-        batch_size=settings.batch_size,
-        known_pages={location: known.content_hash for location, known in state.prefixes.items()},
-        cursor=state.cursors.get(""),
-        batch=None,
-    )
-    page = reader.first_page()
+
+def _ask(part: Part, source: ApiSource, settings: Settings, variables: Mapping[str, str], state: SourceState) -> str:
+    if source.for_each is not None:
+        return f"asked for each {source.for_each.field} that {source.for_each.source} gives"
+    from ingestion.readers.http_api import ApiReader
+    from ingestion.readers.http_client import ApiClients
+
+    retries, size = settings.max_retries, settings.batch_size
+    with ApiClients(variables, concurrency=1, max_retries=retries, batch_size=size) as clients:
+        reader = ApiReader(part.source, source, clients, None, part.name, state)
+        page = reader.first_page()
     known = "known" if reader.is_known(page) else "new"
-    return f"answers, {len(page.records):,} records on the first page, {known}"
+    return f"answers, {page.count:,} records on the first page, {known}"

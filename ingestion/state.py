@@ -3,12 +3,15 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
-from foundation.warehouse import open_warehouse
+from foundation.sources import ApiSource, Source
+from foundation.warehouse import open_warehouse, quote_identifier
 from ingestion.parcels import Load
 from ingestion.readers.framing import KnownPrefix
 
@@ -55,15 +58,36 @@ class SourceState:
     resumes: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_state(warehouse: Path) -> dict[str, SourceState]:
-    """The state of every source that has been read, by name; empty when the warehouse is new."""
+@dataclass(frozen=True)
+class State:
+    """Where reading stands: every source that has been read, by name, and the time that the last load bears."""
+
+    sources: Mapping[str, SourceState] = field(default_factory=dict)
+    last_loaded_at: datetime | None = None
+
+    def of(self, source: str) -> SourceState:
+        """That of one source, also when it was never read."""
+        return self.sources.get(source, SourceState())
+
+    def load_time(self, now: datetime) -> datetime:
+        """The time that the next loads bear: `now`, but never before loads that are there, whatever the clock says.
+
+        The order of loads decides which version of a file or record is the newest.
+        """
+        last = self.last_loaded_at
+        return now if last is None or now > last else last + timedelta(microseconds=1)
+
+
+def read_state(warehouse: Path) -> State:
+    """What the warehouse tells; nothing when it is new."""
     if not warehouse.exists():
-        return {}
+        return State()
     with open_warehouse(warehouse) as connection:
         if not _see_loads(connection):
-            return {}
+            return State()
         latest = connection.execute(_LATEST).fetchall()
         walks = connection.execute(_WALKS).fetchall()
+        last = connection.execute("select max(loaded_at) from raw.loads").fetchone()
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for source, location, content_hash, position, lines, columns, fields, token in latest:
         parts = found.setdefault(source, {"prefixes": {}, "columns": {}, "fields": {}, "tokens": {}})
@@ -76,7 +100,45 @@ def read_state(warehouse: Path) -> dict[str, SourceState]:
         for kind, value in (("cursors", cursor), ("resumes", resume)):
             if value is not None:
                 found[source].setdefault(kind, {})[partition] = value
-    return {source: SourceState(**parts) for source, parts in found.items()}
+    return State({source: SourceState(**parts) for source, parts in found.items()}, last[0] if last else None)
+
+
+def known_records(warehouse: Path, name: str, source: Source, state: SourceState) -> pa.Array | None:
+    """SHA-256, as hex, of the records in raw that an API source asks for again: those in its lag window and the ties.
+
+    None where it asks for nothing again.
+    """
+    if not isinstance(source, ApiSource) or source.cursor_path is None or source.cursor_param is None:
+        return None
+    if not state.cursors:
+        return None
+    from ingestion.readers.http_fields import MOMENT, json_path, lagged
+
+    bounds = [lagged(cursor, source.cursor_lag) for cursor in state.cursors.values()]
+    with open_warehouse(warehouse) as connection:
+        _see_loads(connection)
+        return connection.execute(
+            f"""
+            with bounds as (
+                select min(try_cast(value as decimal(38, 9))) as number, min({MOMENT}) as moment, min(value) as value
+                from (select unnest($bounds) as value)
+            ),
+            records as (
+                select record, json_extract_string(record, $path) as value
+                from raw.{quote_identifier(name)} where _load_id in (select load_id from complete_loads)
+            ),
+            measured as (
+                select record, value, try_cast(value as decimal(38, 9)) as number, {MOMENT} as moment from records
+            )
+            select distinct sha256(record) as digest from measured, bounds
+            where case
+                when bounds.number is not null then measured.number >= bounds.number
+                when bounds.moment is not null then measured.moment >= bounds.moment
+                else measured.value >= bounds.value
+            end
+            """,
+            {"path": json_path(source.cursor_path), "bounds": bounds},
+        ).to_arrow_table()["digest"]
 
 
 def _see_loads(connection: duckdb.DuckDBPyConnection) -> bool:

@@ -63,12 +63,22 @@ class MartBook:
 # balance. They stay open until a book balances with them in it, so an imbalance does not heal by running again.
 _OPEN_LOADS = """
     create or replace temp table open_loads as
-    -- a crash can write the row of a load twice
-    select distinct on (load_id) loads.* from raw.loads as loads
-    where load_id not in (select load_id from ops.booked_loads where run_id <> $run_id)
-        and exists (
-            select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0
-        )
+    with complete_loads as (
+        -- a crash can write the row of a load twice
+        select distinct on (load_id) loads.* from raw.loads as loads
+        where load_id not in (select load_id from ops.booked_loads where run_id <> $run_id)
+            and exists (
+                select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0
+            )
+    )
+    select
+        *,
+        -- a file that went from A to B and back to A before any book was closed: only the last A counts
+        row_number() over (
+            partition by source, content_hash, start_bytes, position_bytes, records_skipped < records_read
+            order by loaded_at desc, load_id
+        ) > 1 as is_repeat
+    from complete_loads
 """
 
 
@@ -154,7 +164,8 @@ def _count(connection: duckdb.DuckDBPyConnection, run_id: str, sources: list[str
     connection.execute(_OPEN_LOADS, {"run_id": run_id})
     read = _pairs(
         connection,
-        "select source, sum(records_read)::bigint, sum(records_skipped)::bigint from open_loads group by source",
+        "select source, sum(records_read)::bigint, "
+        "sum(case when is_repeat then records_read else records_skipped end)::bigint from open_loads group by source",
     )
     letters = (
         _pairs(

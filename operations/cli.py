@@ -127,17 +127,22 @@ def publish() -> None:
 @app.command()
 def status(
     last: Annotated[int, typer.Option(min=1, max=1000, help="How many runs.")] = 10,
+    partitions: Annotated[
+        bool, typer.Option("--partitions", help="The partitions of every source instead, as they were last read.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """The last runs, newest first."""
-    from operations.ledger import read_runs
-    from operations.status import print_runs
+    """The last runs, newest first; or the partitions of the sources."""
+    from operations.ledger import read_partitions, read_runs
+    from operations.status import print_partitions, print_runs
 
-    runs = read_runs(_settings().warehouse, last)
+    warehouse = _settings().warehouse
+    found = read_partitions(warehouse) if partitions else read_runs(warehouse, last)
     if as_json:
-        print(json.dumps(runs, indent=2, default=str))  # noqa: T201 - for machines
+        print(json.dumps(found, indent=2, default=str))  # noqa: T201 - for machines
     else:
-        print_runs(runs, _console())
+        show = print_partitions if partitions else print_runs
+        show(found, _console())
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """`penstock run --dry-run`: are the settings right, can every source and the target be reached, what would be read."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +19,7 @@ def dry_run(root: Path, settings: Settings, console: Console) -> int:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     with source_variables(root, settings) as variables:
-        for found in preview(root, settings, variables):
+        for found in preview(root, settings, variables, datetime.now(UTC).date()):
             say(f"{found.source}: {found.location}: {found.error.one_line() if found.error else found.finding}")
             if found.error is not None:
                 code = code or found.error.exit_code

@@ -12,8 +12,8 @@ import duckdb
 
 from foundation.warehouse import open_warehouse
 
-# One row per run, stage of a run, source of a run, load in a balanced book, published mart of a run, and expectation
-# of a gate.
+# One row per run, stage of a run, source of a run, partition of a source that a run read, load in a balanced book,
+# published mart of a run, and expectation of a gate.
 _TABLES = """
     create schema if not exists ops;
     create table if not exists ops.runs (
@@ -36,6 +36,11 @@ _TABLES = """
         run_id varchar not null, mart varchar not null, count_candidates bigint not null,
         count_published bigint not null, is_balanced boolean not null
     );
+    create table if not exists ops.partitions (
+        run_id varchar not null, source varchar not null, partition varchar not null, place integer not null,
+        state varchar not null, counts varchar, seconds double, error varchar,
+        primary key (run_id, source, partition)
+    );
     create table if not exists ops.gate_results (
         run_id varchar not null, gate varchar not null, suite varchar not null, expectation varchar not null,
         column_name varchar, severity varchar not null, is_success boolean not null, observed_value varchar,
@@ -54,6 +59,18 @@ class Step:
     started_at: datetime
     finished_at: datetime
     counts: Mapping[str, int]
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition of a source, or a whole source under no name, as an ingest left it."""
+
+    source: str
+    name: str
+    state: str
+    counts: Mapping[str, int]
+    seconds: float
     error: str | None = None
 
 
@@ -119,6 +136,29 @@ class Ledger:
                 ],
             )
 
+    def plan_partitions(self, partitions: Sequence[tuple[str, str]]) -> None:
+        """Enter what an ingest will read: source and partition, in this order."""
+        rows = [[self.run_id, source, name, place] for place, (source, name) in enumerate(partitions)]
+        if rows:
+            with self._open() as connection:
+                connection.executemany(
+                    "insert into ops.partitions values (?, ?, ?, ?, 'waiting', null, null, null)", rows
+                )
+
+    def finish_partitions(self, partitions: Sequence[Partition]) -> None:
+        """Enter how each partition ended."""
+        rows = [
+            [each.state, json.dumps(dict(each.counts)), each.seconds, each.error, self.run_id, each.source, each.name]
+            for each in partitions
+        ]
+        if rows:
+            with self._open() as connection:
+                connection.executemany(
+                    "update ops.partitions set state = ?, counts = ?, seconds = ?, error = ? "
+                    "where run_id = ? and source = ? and partition = ?",
+                    rows,
+                )
+
     def add_checks(self, checks: Sequence[Mapping[str, Any]], checked_at: datetime) -> None:
         """Enter the results of a gate, a row for each expectation."""
         rows = [
@@ -143,6 +183,28 @@ class Ledger:
         if rows:
             with self._open() as connection:
                 connection.executemany(f"insert into ops.gate_results values ({', '.join('?' for _ in rows[0])})", rows)
+
+
+def read_partitions(warehouse: Path) -> list[dict[str, Any]]:
+    """Every partition as the last run that had it left it, by source and in the order of reading."""
+    if not warehouse.exists():
+        return []
+    with open_warehouse(warehouse) as connection:
+        connection.execute(_TABLES)
+        found = connection.execute(
+            """
+            select
+                source, partition, place,
+                case when state = 'waiting' and runs.status <> 'running' then 'interrupted' else state end as state,
+                counts, seconds, partitions.error, run_id
+            from ops.partitions as partitions inner join ops.runs as runs using (run_id)
+            qualify row_number() over (partition by source, partition order by runs.started_at desc) = 1
+            order by source, place
+            """
+        )
+        names = [column[0] for column in found.description or []]
+        rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    return [row | {"counts": json.loads(row["counts"] or "{}")} for row in rows]
 
 
 def read_runs(warehouse: Path, limit: int) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from rich.console import Console
@@ -20,11 +20,14 @@ from foundation.events import Emit, Event
 from foundation.settings import Settings
 from foundation.sources import ApiSource
 from operations import books, build, gate, logs
-from operations.ledger import Ledger, Step
+from operations.ledger import Ledger, Partition, Step
 from operations.lock import run_lock
 from operations.progress import progress
 from operations.summary import RunRecord, as_dictionary, print_summary, write_json
 from operations.workers import Worker
+
+if TYPE_CHECKING:
+    from ingestion.reading import PartResult
 
 STAGES = ("ingest", "build", "gate", "publish")
 BASE_URL = "API_BASE_URL"
@@ -118,6 +121,13 @@ def _finish(stages: "_Stages", record: RunRecord, ledger: Ledger) -> dict[str, A
     return as_dictionary(record)
 
 
+def _entry(result: "PartResult") -> Partition:
+    part = result.part
+    return Partition(
+        part.source, part.name, result.state, result.counts, result.seconds, "; ".join(result.errors) or None
+    )
+
+
 class _Stages:
     """Every stage of a run as one method; each makes its entry in the ledger and adds to the record."""
 
@@ -147,18 +157,22 @@ class _Stages:
 
     def ingest(self) -> None:
         """Sources -> raw, then the gate on raw when the run has gates."""
-        from ingestion.ingest import ingest
+        from ingestion.ingest import ingest, plan
 
         with self._step("ingest") as counts, source_variables(self.root, self.settings) as variables:
+            started_at = self.record.started_at
+            parts = plan(self.root, self.settings, started_at=started_at, only=self.request.sources)
+            self.ledger.plan_partitions([(part.source, part.name) for part in parts])
             result = ingest(
                 self.root,
                 self.settings,
+                parts,
                 run_id=self.record.run_id,
-                started_at=self.record.started_at,
+                started_at=started_at,
                 variables=variables,
                 emit=self.emit,
-                only=self.request.sources,
             )
+            self.ledger.finish_partitions([_entry(each) for each in result.parts])
             self.record.source_errors = {name: found.errors for name, found in result.sources.items() if found.errors}
             self.record.counts = {name: dict(found.counts) for name, found in result.sources.items()}
             counts.update(sum((found.counts for found in result.sources.values()), Counter()))

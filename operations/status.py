@@ -1,4 +1,4 @@
-"""`penstock status`: the last runs as a table."""
+"""`penstock status`: the last runs, or the partitions of the sources, as a table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,3 +34,30 @@ def print_runs(runs: Sequence[Mapping[str, Any]], console: Console) -> None:
     for run in runs:
         if run["error"]:
             console.print(f"{run['run_id']}: {run['error']}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_partitions(partitions: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """One line a partition, by source, as the last run that had it left it."""
+    if not partitions:
+        console.print("nothing was read yet: make ingest")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("source", "partition", "state"):
+        table.add_column(column)
+    for column in ("seconds", "read", "loaded", "dead-lettered", "skipped"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("run", no_wrap=True)
+    for each in partitions:
+        counts = each["counts"]
+        table.add_row(
+            each["source"],
+            each["partition"] or "(whole)",
+            each["state"],
+            "" if each["seconds"] is None else f"{each['seconds']:.1f}",
+            *(f"{counts.get(name, 0):,}" for name in ("read", "loaded", "dead_lettered", "skipped")),
+            each["run_id"],
+        )
+    console.print(table)
+    for each in partitions:
+        if each["error"]:
+            console.print(f"{each['source']} {each['partition']}: {each['error']}", markup=False, highlight=False)

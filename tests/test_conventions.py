@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-PACKAGES = ("foundation", "ingestion", "expectations", "publishing", "operations", "sample_data")
+PACKAGES = ("foundation", "ingestion", "expectations", "publishing", "operations", "sample_data", "benchmarks")
 # What each package may import; operations stands on top of all.
 MAY_IMPORT = {
     "foundation": set(),
@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "expectations": {"foundation"},
     "publishing": {"foundation"},
     "operations": {"foundation", "ingestion", "expectations", "publishing", "sample_data"},
+    "benchmarks": {"publishing"},  # it drives the rest from outside, as a user does
 }
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LONGEST_MODULE = 460  # lines; more is two rooms in one

@@ -1,76 +1,199 @@
-"""CSV files: the header is checked by name, then chunk after chunk of whole lines is parsed."""
+"""CSV files: what is found out about a file is told, then chunk after chunk of whole lines is parsed."""
 
-import csv
-import io
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 
+import numpy as np
+
+from foundation.errors import SourceError
 from foundation.sources import CsvSource
-from ingestion.names import raw_columns
+from ingestion.names import snake_case
 from ingestion.parcels import Batch, DeadLetter, Parcel, ParcelDraft
-from ingestion.readers.csv_chunk import Table, read_chunk
-from ingestion.readers.framing import Chunk, KnownPrefix, read_chunks
+from ingestion.readers.ahead import in_order
+from ingestion.readers.csv_chunk import read_chunk
+from ingestion.readers.csv_parse import Table
+from ingestion.readers.csv_salvage import LONGEST_RECORD_LINES
+from ingestion.readers.dialect import Dialect, NoTableError, find_dialect
+from ingestion.readers.encodings import BYTE_ORDER_MARK, HEAD_BYTES, Text, explain_undecodable, open_text
+from ingestion.readers.framing import (
+    Chunk,
+    KnownPrefix,
+    Lines,
+    Places,
+    read_chunks,
+    set_lines_aside,
+    set_overlong_aside,
+)
 from ingestion.stores import StoredFile
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Beyond this a message names no further column.
+MOST_NAMES_TOLD = 20
 Notice = Callable[[str], None]
 
 
 def read_csv_file(
-    file: StoredFile, name: str, source: CsvSource, known: KnownPrefix | None, batch: Batch, notice: Notice
+    file: StoredFile,
+    name: str,
+    source: CsvSource,
+    known: KnownPrefix | None,
+    batch: Batch,
+    notice: Notice,
+    expected: Sequence[str] = (),
 ) -> Iterator[Parcel]:
-    """The parcels of what is new in a CSV file; none when nothing is. Raises SourceError when it cannot be read."""
-    quote = (source.quote or '"').encode()
-    with file.open() as stream:
-        header, header_end = _read_header(stream, source)
-        stream.seek(0)
-        columns = raw_columns(header)
-        table: Table | None = None
-        for chunk in read_chunks(stream, known, quote=quote):
-            draft = ParcelDraft(batch, name, "csv", file.location, chunk.prefix_hash)
-            if chunk.offset == 0:
-                problem = _header_problem(header, columns, source)
-                if problem:
-                    yield _whole_file_letter(draft, chunk, problem)
-                    return
-                _report_headings(columns, header, file.location, notice)
-            table = table or Table(columns, source.delimiter or ",", source.quote or '"')
-            yield read_chunk(draft, chunk, table, header_end if chunk.offset == 0 else 0)
+    """The parcels of what is new in a CSV file; none when nothing is. Raises SourceError when it cannot be read.
+
+    `expected` are the columns that the source had so far: those that are gone are dealt with as its schema_drift says.
+    """
+    with file.open() as stored:
+        text = open_text(stored, source.encoding)
+        if not text.head:
+            notice(f"{file.location} is empty")
+            return
+        try:
+            dialect = _dialect(text, source)
+        except NoTableError as error:
+            if text.head.removeprefix(BYTE_ORDER_MARK).strip() or len(text.head) == HEAD_BYTES:
+                yield from _whole_file(text, known, ParcelDraft(batch, name, "csv", file.location, ""), str(error))
+            else:
+                notice(f"{file.location} holds only blank lines")
+            return
+        known = known if _read_alike(dialect, text, source, known, file.location, notice) else None
+        gone = [column for column in dict.fromkeys((*source.columns, *expected)) if column not in dialect.columns]
+        chunks = read_chunks(text.stream, known, quote=dialect.quote.encode())
+        first = next(chunks, None)
+        if first is None:
+            return
+        if first.offset == 0:
+            _tell(text, dialect, source, file.location, notice)
+        read: Callable[..., Parcel] = partial(_read, encoding=text.encoding)
+        if gone and source.schema_drift == "freeze":
+            raise SourceError(
+                f"{name}: columns gone: {_listed(gone)}; nothing of the file is loaded",
+                where=file.location,
+                fix="mend the file, or set schema_drift: evolve in penstock.yml",
+            )
+        if gone and source.schema_drift == "dead_letter":
+            notice(f"{file.location}: columns gone: {_listed(gone)}; its records are dead letters")
+            read = partial(_set_aside, problem=f"columns gone: {_listed(gone)}")
+        table = Table(dialect.columns, dialect.delimiter, dialect.quote, dialect.escape)
+        yield from in_order(
+            partial(
+                read,
+                ParcelDraft(batch, name, "csv", file.location, chunk.prefix_hash),
+                chunk,
+                table,
+                dialect.header_bytes if chunk.offset == 0 else 0,
+            )
+            for chunk in chain([first], chunks)
+        )
 
 
-def _read_header(stream: io.BufferedIOBase, source: CsvSource) -> tuple[list[str], int]:
-    """The headings, and how many bytes they take with their line end."""
-    head = b""
-    while True:
-        line = stream.readline(1_000_000)
-        head += line
-        if not line or head.count((source.quote or '"').encode()) % 2 == 0 or len(head) > 10_000_000:
-            break
-    text = head.removeprefix(BYTE_ORDER_MARK).decode(errors="replace")
-    rows = list(
-        csv.reader(io.StringIO(text, newline=""), delimiter=source.delimiter or ",", quotechar=source.quote or '"')
+def _dialect(text: Text, source: CsvSource) -> Dialect:
+    lines = text.whole_lines()
+    if not lines:
+        raise NoTableError(f"its first line does not end within {HEAD_BYTES >> 20} MB")
+    return find_dialect(lines, source)
+
+
+def _read_alike(
+    dialect: Dialect, text: Text, source: CsvSource, known: KnownPrefix | None, location: str, notice: Notice
+) -> bool:
+    """Whether the part that is known was read with the same dialect; what a file had shown then is what it holds now.
+
+    A file can grow until its head shows something else, and then its first lines were misread.
+    """
+    if known is None or known.position_bytes >= len(text.head):
+        return True
+    try:
+        before = find_dialect(text.head[: known.position_bytes], source)
+    except NoTableError:
+        return False
+    if not dialect.reads_as(before):
+        notice(f"{location} has grown and shows another dialect than before; read anew from its start")
+        return False
+    return True
+
+
+def _tell(text: Text, dialect: Dialect, source: CsvSource, location: str, notice: Notice) -> None:
+    """Tell what was found out and differs from UTF-8, commas, double quotes and a header; and columns renamed."""
+    if found := [*filter(None, [text.found]), *dialect.found]:
+        notice(f"{location} is read with {'; '.join(found)}")
+    columns = dialect.columns
+    if dialect.header:
+        repeated = [
+            column
+            for column, heading in zip(columns, dialect.headings, strict=True)
+            if column != (snake_case(heading) or None)
+        ]
+        if repeated:
+            notice(f"{location}: headings that are there twice or empty, kept as {_listed(repeated)}")
+        if text.head.count(b"\n") <= 1 and len(text.head) == dialect.header_bytes:
+            notice(f"{location} has a header and no records")
+    elif source.columns and len(columns) != len(source.columns):
+        extra = columns[len(source.columns) :]
+        missing = source.columns[len(columns) :]
+        what = f"more than its columns, named {_listed(extra)}" if extra else f"without {_listed(missing)}"
+        notice(f"{location} has {len(columns)} fields a line, {what}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - MOST_NAMES_TOLD
+    return ", ".join(names[:MOST_NAMES_TOLD]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _whole_file(text: Text, known: KnownPrefix | None, draft: ParcelDraft, problem: str) -> Iterator[Parcel]:
+    """One dead letter for all of a file, however large; nothing where it is known as it is."""
+    digest, size, newlines, last = hashlib.sha256(), 0, 0, b""
+    text.stream.seek(0)
+    while block := text.stream.read(HEAD_BYTES):
+        digest.update(block)
+        size, newlines, last = size + len(block), newlines + block.count(b"\n"), block[-1:]
+    draft.content_hash = digest.hexdigest()
+    if known is not None and (known.position_bytes, known.content_hash) == (size, draft.content_hash):
+        return
+    draft.letters.append(DeadLetter("unreadable_file", problem, text.head, line=1, byte_offset=0, byte_length=size))
+    yield draft.seal(columns=[], size_bytes=size, position_bytes=size, lines=newlines + (last != b"\n"))
+
+
+def _read(draft: ParcelDraft, chunk: Chunk, table: Table, header_bytes: int, *, encoding: str) -> Parcel:
+    parcel = read_chunk(draft, chunk, table, header_bytes)
+    return replace(parcel, dead_letters=explain_undecodable(parcel.dead_letters, encoding))
+
+
+def _set_aside(draft: ParcelDraft, chunk: Chunk, table: Table, header_bytes: int, *, problem: str) -> Parcel:
+    """Every record of a chunk as a dead letter; blank lines are skipped as ever."""
+    body = chunk.after(header_bytes)
+    lines = Lines(body.data)
+    skipped = 0
+    if body.is_overlong:
+        set_overlong_aside(draft, body)
+    else:
+        first, last = _record_lines(lines, table.quote.encode())
+        blank = lines.blank()[first] & (first == last) & (len(table.columns) > 1)
+        skipped = int(blank.sum())
+        set_lines_aside(draft, lines, body, first[~blank], last[~blank], "schema_drift", problem)
+    return draft.seal(
+        columns=[],
+        skipped=skipped,
+        size_bytes=chunk.end,
+        start_bytes=chunk.offset,
+        position_bytes=chunk.end,
+        lines=body.first_line - 1 + body.lines,
     )
-    return (rows[0] if rows else []), len(head)
 
 
-def _header_problem(header: Sequence[str], columns: Sequence[str], source: CsvSource) -> str | None:
-    if not header:
-        return None
-    if header[0].lstrip().startswith(("<!", "<html", "<HTML", "<?xml")):
-        return "the file is a web page, not CSV"
-    if source.columns and not set(source.columns) & set(columns):
-        return f"the header has none of the columns {', '.join(source.columns)}; it is {', '.join(header)[:200]}"
-    return None
-
-
-def _report_headings(columns: Sequence[str], header: Sequence[str], location: str, notice: Notice) -> None:
-    repeated = [column for column, heading in zip(columns, header, strict=True) if column != raw_columns([heading])[0]]
-    if repeated:
-        notice(f"{location}: headings that are there twice or empty, kept as {', '.join(repeated)}")
-
-
-def _whole_file_letter(draft: ParcelDraft, chunk: Chunk, problem: str) -> Parcel:
-    draft.letters.append(
-        DeadLetter("unreadable_file", problem, chunk.data, line=1, byte_offset=0, byte_length=len(chunk.data))
-    )
-    lines = chunk.data.count(b"\n") + (not chunk.data.endswith(b"\n"))
-    return draft.seal(columns=[], loaded=0, size_bytes=chunk.end, position_bytes=chunk.end, lines=lines)
+def _record_lines(lines: Lines, quote: bytes) -> tuple[Places, Places]:
+    """The first and last line of every record, as its quotes tell; line by line where a quote is a stray one."""
+    ends = np.flatnonzero(np.cumsum(lines.quotes(quote)) % 2 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
+    is_whole = ends - starts < LONGEST_RECORD_LINES
+    # +1 where a record begins to go on, -1 where it ends: between them no line is the last of a record.
+    edges = np.zeros(len(lines) + 1, np.int64)
+    np.add.at(edges, starts[is_whole], 1)
+    np.add.at(edges, ends[is_whole], -1)
+    last = np.flatnonzero(np.cumsum(edges)[:-1] == 0)
+    first = np.concatenate([[0], last[:-1] + 1])[: len(last)]
+    return first.astype(np.int64), last.astype(np.int64)

@@ -10,28 +10,53 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ingestion.parcels import DeadLetter
+from ingestion.parcels import LONGEST_RECORD_KEPT, DeadLetter, ParcelDraft
 
-CHUNK_BYTES = 64 * 1024 * 1024
+CHUNK_BYTES = 16 * 1024 * 1024
+# A longer line is no record that anything after raw could use; it is set aside without being held in memory.
+LONGEST_LINE = 64 * 1024 * 1024
 NEWLINE, RETURN = 10, 13
+Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Whole lines of a file. `prefix_hash` is the SHA-256 of the file from its start to the end of this chunk."""
+    """Whole lines of a file. `prefix_hash` is the SHA-256 of the file from its start to `end`, just after this chunk.
+
+    Of one line that is longer than LONGEST_LINE only the head is in `data`.
+    """
 
     data: bytes
     offset: int
     first_line: int
     prefix_hash: str
-    is_last: bool
+    end: int
 
     @property
-    def end(self) -> int:
-        """Position in the file just after this chunk, in bytes."""
-        return self.offset + len(self.data)
+    def is_overlong(self) -> bool:
+        """Whether it is one line too long to be held."""
+        return self.end - self.offset > len(self.data)
+
+    @property
+    def lines(self) -> int:
+        """How many lines it has, a last one without a newline counted."""
+        if self.is_overlong:
+            return 1
+        return self.data.count(b"\n") + bool(self.data and not self.data.endswith(b"\n"))
+
+    def after(self, head: int) -> "Chunk":
+        """The same without its first `head` bytes."""
+        return Chunk(
+            self.data[head:],
+            self.offset + head,
+            self.first_line + self.data.count(b"\n", 0, head),
+            self.prefix_hash,
+            self.end,
+        )
 
 
 @dataclass(frozen=True)
@@ -62,21 +87,40 @@ def read_chunks(
     pending = b""
     while True:
         fresh = stream.read(chunk_bytes)
-        buffer = pending + fresh
+        buffer = pending + fresh if pending else fresh
         if not buffer:
             return
         at_end = len(fresh) < chunk_bytes
         cut = len(buffer) if at_end else _cut(buffer, quote)
-        if cut == 0:  # one line longer than a chunk: read on until it ends
+        if cut > 0:
+            data, pending = buffer[:cut], buffer[cut:]
+            digest.update(data)
+            end = offset + cut
+        elif len(buffer) <= LONGEST_LINE:  # one line longer than a chunk: read on until it ends
             pending = buffer
             continue
-        data, pending = buffer[:cut], buffer[cut:]
-        digest.update(data)
-        yield Chunk(data, offset, line, digest.hexdigest(), at_end)
-        offset += len(data)
-        line += data.count(b"\n")
+        else:
+            data = buffer[:LONGEST_RECORD_KEPT]
+            length, pending = _pass_line(stream, buffer, digest, chunk_bytes)
+            end = offset + length
+        yield Chunk(data, offset, line, digest.hexdigest(), end)
+        offset, line = end, line + max(1, data.count(b"\n"))
         if at_end:
             return
+
+
+def _pass_line(stream: io.BufferedIOBase, block: bytes, digest: Any, block_bytes: int) -> tuple[int, bytes]:
+    """Read past a line that began with `block`: its length with its newline, and what was read beyond it."""
+    length = 0
+    while True:
+        end = block.find(b"\n") + 1
+        digest.update(block[:end] if end else block)
+        length += end or len(block)
+        if end:
+            return length, block[end:]
+        block = stream.read(block_bytes)
+        if not block:
+            return length, b""
 
 
 def _skip(stream: io.BufferedIOBase, known: KnownPrefix, digest: Any) -> int:
@@ -160,17 +204,20 @@ class Lines:
 def undecodable_lines(lines: Lines) -> dict[int, str]:
     """Lines with a NUL byte or bytes that are no UTF-8, by index, with what is wrong."""
     found = {int(i): "a NUL byte" for i in _lines_of(lines, np.flatnonzero(lines.codes == 0))}
-    position = 0
     view = memoryview(lines.data)
-    while position < len(lines.data):
+    # Ever longer stretches of good lines, ever shorter ones where bad lines are many.
+    index, step = 0, 1
+    while index < len(lines):
+        stop = min(index + step, len(lines))
+        start = int(lines.starts[index])
         try:
-            str(view[position:], "utf-8")
-            break
+            str(view[start : int(lines.ends[stop - 1])], "utf-8")
+            index, step = stop, step * 2
         except UnicodeDecodeError as error:
-            index = int(np.searchsorted(lines.ends, position + error.start))
-            byte = lines.data[position + error.start]
-            found[index] = f"byte 0x{byte:02x} is not valid UTF-8"
-            position = int(lines.ends[index]) + 1
+            place = start + error.start
+            bad = int(np.searchsorted(lines.ends, place))
+            found[bad] = f"byte 0x{lines.data[place]:02x} is not valid UTF-8"
+            index, step = bad + 1, bad - index + 1
     return found
 
 
@@ -185,16 +232,46 @@ def is_plain(data: bytes) -> bool:
     return True
 
 
-def letter_for_lines(lines: Lines, chunk: Chunk, first: int, last: int, reason: str, message: str) -> DeadLetter:
-    """The dead letter for the lines `first` to `last` of a chunk, with the bytes as they are in the file."""
-    record = lines.bytes_of(first, last)
-    return DeadLetter(
-        reason=reason,
-        message=message,
-        record=record,
-        line=chunk.first_line + first,
-        byte_offset=chunk.offset + int(lines.starts[first]),
-        byte_length=len(record),
+def set_lines_aside(
+    draft: ParcelDraft, lines: Lines, chunk: Chunk, first: Places, last: Places, reason: str, message: str
+) -> None:
+    """Dead letters for records that go from line first[i] to line last[i], with the bytes as they are in the file."""
+    if not len(first):
+        return
+    starts, ends = lines.starts[first], lines.ends[last]
+    # The lines of these records side by side: where there are many, no record is handled on its own.
+    taken = np.zeros(len(lines) + 1, np.int64)
+    np.add.at(taken, first, 1)
+    np.add.at(taken, last + 1, -1)
+    stops = np.cumsum(ends - starts + 1)
+    offsets = np.concatenate([[0], stops]).astype(np.int64)
+    kept = pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(),
+        len(first),
+        [None, pa.py_buffer(offsets), pa.py_buffer(lines.kept(np.cumsum(taken)[:-1] > 0))],
+    )
+    draft.add_letters(
+        reason,
+        message,
+        records=pc.binary_slice(kept, 0, -1),
+        lines=chunk.first_line + first,
+        offsets=chunk.offset + starts,
+        lengths=ends - starts,
+    )
+
+
+def set_overlong_aside(draft: ParcelDraft, chunk: Chunk) -> None:
+    """The dead letter for a line that is too long to be held: its head, and how long it is."""
+    length = chunk.end - chunk.offset
+    draft.letters.append(
+        DeadLetter(
+            "line_too_long",
+            f"the line has {length:,} bytes, more than {LONGEST_LINE:,}",
+            chunk.data,
+            line=chunk.first_line,
+            byte_offset=chunk.offset,
+            byte_length=length,
+        )
     )
 
 

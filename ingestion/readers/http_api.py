@@ -1,361 +1,253 @@
-"""HTTP APIs that serve JSON, one page after the other. A record keeps the text it arrived with."""
+"""HTTP APIs that serve JSON: the pages of a walk, or one answer for each id, as parcels that are checkpoints too."""
 
-import email.utils
+import contextlib
 import hashlib
+import itertools
 import json
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote
 
-import httpx
 import pyarrow as pa
-import pyarrow.parquet as pq
-import stamina
 
-from foundation.errors import SourceError
-from foundation.settings import expand
+from foundation.errors import ConfigError, SourceError
 from foundation.sources import ApiSource
-from ingestion.parcels import Batch, DeadLetter, Parcel, ParcelDraft
+from ingestion.parcels import Batch, Parcel
+from ingestion.readers.http_answer import Fault
+from ingestion.readers.http_client import Answer, AnswerError, ApiClient, ApiClients, Stopped
+from ingestion.readers.http_fields import lagged
+from ingestion.readers.http_pages import Ending, Failure, PageBundle, Reading
+from ingestion.readers.http_walk import Page, Position, UnsoundWalk, Walk
+from ingestion.state import SourceState
 
-LARGEST_BODY = 256 * 1024 * 1024
-TRANSIENT = {408, 500, 502, 503, 504}
-RATE_LIMITED = 429
-# A rate limit that names no time waits about five times longer than another fault.
-RATE_LIMIT_FACTOR = 5
-
-
-@dataclass(frozen=True)
-class Page:
-    """One response: its number, its address and its records as JSON text."""
-
-    number: int
-    location: str
-    records: list[str]
-
-    @property
-    def content_hash(self) -> str:
-        """SHA-256 of the records, without what surrounds them: a time or an address in the body says nothing new."""
-        return hashlib.sha256("\n".join(self.records).encode()).hexdigest()
-
-
-class _TransientError(Exception):
-    """A fault that may pass: `wait` is how many seconds the server asked for."""
-
-    def __init__(self, message: str, wait: float | None = None) -> None:
-        super().__init__(message)
-        self.wait = wait
+# An older position would lead into data that has moved on.
+OLDEST_RESUME = timedelta(days=1)
+# What says nothing about the position that was asked for.
+LOCKED_OUT = {"http_401", "http_403", "certificate", "invalid_request", "too_large"}
+# So many ids at the start that find nobody there stand for all of them.
+UNREACHABLE_IDS = 10
 
 
 class ApiReader:
-    """Reads one API source; `known_pages` maps a page's location to the hash of its records when last loaded."""
+    """Reads one API source, or one part of it, whose placeholders are filled in.
+
+    `ids` are what a for_each source asks for. `known_records` are the SHA-256 of record texts that were loaded before,
+    which are skipped. Into each list of `collect` go the values at its field path, of every record that is read.
+    """
 
     def __init__(
         self,
         name: str,
         source: ApiSource,
-        *,
-        known: Mapping[str, str],
-        max_retries: int,
-        batch_size: int,
-        known_pages: Mapping[str, str],
-        cursor: str | None,
+        clients: ApiClients,
         batch: Batch | None,
+        partition: str = "",
+        state: SourceState | None = None,
+        known_records: pa.Array | None = None,
+        ids: Sequence[str] | None = None,
+        collect: Mapping[str, list[str]] | None = None,
+        notice: Callable[[str], None] | None = None,
     ) -> None:
         self.name = name
         self.source = source
-        self.known = known
-        self.known_pages = known_pages
-        self.cursor = cursor
+        self.clients = clients
         self.batch = batch
-        self.attempts = source.retry.attempts or max_retries
-        self.page_size = source.pagination.size or batch_size
-        self.url = expand(source.url, known)
+        self.partition = partition
+        self.state = state or SourceState()
+        self.known_records = known_records
+        self.ids = None if ids is None else list(dict.fromkeys(str(one) for one in ids))
+        self.collect = collect or {}
+        self.notice = notice or (lambda _: None)
+        self.page_size = source.pagination.size or clients.batch_size
+        if source.for_each is not None and (source.pagination.type != "none" or "{id}" not in source.url):
+            raise ConfigError(
+                f"{name}: for_each asks once for each id",
+                where="penstock.yml",
+                fix="put {id} into the url and leave pagination out",
+            )
 
     def parcels(self) -> Iterator[Parcel]:
-        """One parcel a page. Raises SourceError when a page cannot be had; the pages before it stand."""
-        newest = self.cursor
-        held: Parcel | None = None
+        """Parcels of some pages each. Raises SourceError when a page cannot be had; the pages before it stand."""
+        assert self.batch is not None
         with self._client() as client:
-            for page in self._pages(client):
-                newest = _newest(newest, page.records, self.source.cursor_path)
-                if held is not None:
-                    yield held
-                held = self._parcel(page)
-        if held is not None:
-            # Only a walk that came to its end may move the cursor: pages need not be sorted by it.
-            yield replace(held, loads=[replace(held.loads[0], cursor=newest)])
+            failure: SourceError | None = None
+            reading = self._reading(client)
+            bundle = PageBundle(reading)
+            try:
+                for item in self._items(client, reading):
+                    if bundle.is_full():
+                        yield bundle.seal(Ending.CUT)
+                        bundle = PageBundle(reading)
+                    bundle.add(item)
+            except SourceError as error:
+                failure = error
+            if bundle.items:
+                unsound = isinstance(failure, UnsoundWalk)
+                yield bundle.seal(Ending.UNSOUND if unsound else Ending.CUT if failure else Ending.WHOLE)
+            if failure is not None:
+                raise failure
 
     def first_page(self) -> Page:
         """The first page alone. Raises SourceError."""
         with self._client() as client:
-            return next(self._pages(client))
+            if self.source.for_each is None:
+                walk = self._walk(client, self._since())
+                return next(walk.pages(walk.first()))
+            if not self.ids:
+                raise client.error(f"{self.source.for_each.source} gives no id to ask for yet", client.url)
+            return self._answer_page(client, 1, client.get(self._id_url(client, self.ids[0])))
 
     def is_known(self, page: Page) -> bool:
         """Whether this page held the same records when it was last loaded."""
-        return self.known_pages.get(page.location) == page.content_hash
+        known = self.state.prefixes.get(page.location)
+        return known is not None and known.content_hash == page.content_hash
 
-    def _client(self) -> httpx.Client:
-        headers = {key: expand(value.get_secret_value(), self.known) for key, value in self.source.headers.items()}
-        # Without `identity` a compressed body that was cut short would pass for a whole one.
-        headers.setdefault("Accept-Encoding", "identity")
-        return httpx.Client(headers=headers, timeout=self.source.retry.timeout_seconds, follow_redirects=False)
-
-    def _pages(self, client: httpx.Client) -> Iterator[Page]:
-        paging = self.source.pagination
-        params = dict(self.source.params)
-        if paging.size_param:
-            params[paging.size_param] = str(self.page_size)
-        if self.cursor and self.source.cursor_param:
-            params[self.source.cursor_param] = self.cursor
-        position = paging.first_page
-        if paging.type in ("page", "offset"):
-            params[paging.page_param] = str(position)
-        url: str = self.url
-        seen: set[str] = set()
-        previous: list[str] | None = None
-        number = 0
-        while True:
-            number += 1
-            request = client.build_request("GET", url, params=params or None)
-            if str(request.url) in seen:
-                raise self._error(f"page {number} leads back to a page that was read", str(request.url))
-            seen.add(str(request.url))
-            body, links, text = self._fetch(client, request)
-            records = self._records(body, text, str(request.url))
-            if not records and number > 1:
-                return
-            if records and records == previous:
-                raise self._error(
-                    f"page {number} repeats page {number - 1}",
-                    str(request.url),
-                    "check pagination in penstock.yml: the API may not know these parameters",
-                )
-            yield Page(number, self._location(str(request.url)), records)
-            previous = records
-            if paging.type == "none" or (paging.type in ("page", "offset") and not records):
-                return
-            if paging.next_path is not None and _at(body, paging.next_path) in (None, "", False):
-                return
-            if paging.type == "page":
-                position += 1
-                params[paging.page_param] = str(position)
-            elif paging.type == "offset":
-                position += len(records)
-                params[paging.page_param] = str(position)
-            elif paging.type == "cursor":
-                if paging.next_path is None:
-                    raise self._error("pagination.type cursor needs next_path", self.source.url)
-                params[paging.page_param] = str(_at(body, paging.next_path))
-            else:
-                following = (
-                    links.get("next", {}).get("url")
-                    if paging.type == "link_header"
-                    else _at(body, paging.next_path or "next")
-                )
-                if not following:
-                    return
-                url, params = self._same_host(urljoin(str(request.url), str(following))), {}
-
-    def _same_host(self, url: str) -> str:
-        """`url`, when it leads to the host that the source names: headers hold secrets that no other host may see."""
-        if urlsplit(url)[:2] != urlsplit(self.url)[:2]:
-            raise self._error(
-                "the next page is on another host", url, "name that host in the source's url if it is right"
-            )
-        return url
-
-    def _fetch(self, client: httpx.Client, request: httpx.Request) -> tuple[Any, Mapping[Any, Any], str]:
-        retry = self.source.retry
-
-        def wait_or_give_up(error: Exception) -> bool | float:
-            if isinstance(error, _TransientError):
-                return True if error.wait is None else min(error.wait, retry.longest_wait_seconds)
-            return False
-
+    @contextlib.contextmanager
+    def _client(self) -> Iterator[ApiClient]:
+        client = self.clients.client(self.name, self.source)
         try:
-            for attempt in stamina.retry_context(
-                on=wait_or_give_up,
-                attempts=self.attempts,
-                timeout=None,
-                wait_initial=retry.first_wait_seconds,
-                wait_max=retry.longest_wait_seconds,
-                wait_jitter=retry.first_wait_seconds * 0.1,
-                wait_exp_base=2,
-            ):
-                with attempt:
-                    return self._once(client, request)
-        except _TransientError as error:
-            raise self._error(
-                f"{error} ({self.attempts} attempts)", str(request.url), "check that the API is up, then run again"
-            ) from error
-        raise AssertionError("unreachable: the retry either returns or raises")
+            yield client
+        finally:
+            client.stop()
 
-    def _once(self, client: httpx.Client, request: httpx.Request) -> tuple[Any, Mapping[Any, Any], str]:
-        url = str(request.url)
-        deadline = time.monotonic() + self.source.retry.timeout_seconds
-        try:
-            response = client.send(request, stream=True)
-            try:
-                self._check_status(response, url)
-                content = bytearray()
-                for block in response.iter_raw():
-                    content += block
-                    # httpx counts each read alone: a body that drips would never time out.
-                    if time.monotonic() > deadline:
-                        raise _TransientError(f"no whole answer within {self.source.retry.timeout_seconds:g} s")
-                    if len(content) > LARGEST_BODY:
-                        raise self._error(
-                            f"the answer is larger than {LARGEST_BODY >> 20} MB", url, "ask for smaller pages"
-                        )
-            finally:
-                response.close()
-        except httpx.TimeoutException as error:
-            raise _TransientError(f"no answer within {self.source.retry.timeout_seconds:g} s") from error
-        except httpx.TransportError as error:
-            raise _TransientError(f"cannot reach the API: {error or type(error).__name__}") from error
-        except httpx.InvalidURL as error:
-            raise self._error(f"not a URL: {error}", url) from error
-        try:
-            text = content.decode("utf-8-sig")
-            return json.loads(text, parse_constant=_refuse), response.links, text
-        except (ValueError, RecursionError) as error:
-            # A body that was cut off looks like this too, so it is worth another try.
-            head = bytes(content[:60]).decode(errors="replace")
-            raise _TransientError(f"the answer is not JSON: {head!r}") from error
-
-    def _check_status(self, response: httpx.Response, url: str) -> None:
-        status = response.status_code
-        if status == RATE_LIMITED:
-            asked = _retry_after(response.headers.get("Retry-After"))
-            wait = asked if asked is not None else self.source.retry.first_wait_seconds * RATE_LIMIT_FACTOR
-            raise _TransientError(f"the API answered {status}, too many requests", wait)
-        if status in TRANSIENT:
-            raise _TransientError(f"the API answered {status}", _retry_after(response.headers.get("Retry-After")))
-        if response.is_redirect:
-            raise self._error(f"the API answered {status}, a redirect to {response.headers.get('Location')}", url)
-        if not response.is_success:
-            fix = "check the source's headers and key" if status in (401, 403) else "check the source's url and params"
-            raise self._error(f"the API answered {status}", url, fix)
-
-    def _records(self, body: Any, text: str, url: str) -> list[str]:
-        records = _at(body, self.source.records_path) if self.source.records_path else body
-        if not isinstance(records, list):
-            where = f"records_path {self.source.records_path!r}" if self.source.records_path else "the body"
-            raise self._error(f"{where} is no list of records in the answer", url, "check records_path in penstock.yml")
-        return _texts(text, self.source.records_path, records)
-
-    def _parcel(self, page: Page) -> Parcel:
+    def _reading(self, client: ApiClient) -> Reading:
         assert self.batch is not None
-        draft = ParcelDraft(self.batch, self.name, "api", page.location, page.content_hash)
-        size = sum(len(record) for record in page.records)
-        if self.is_known(page):
-            return draft.seal(
-                columns=[], loaded=0, skipped=len(page.records), size_bytes=size, position_bytes=size, lines=0
-            )
-        rows: dict[int, str] = {}
-        for item, record in enumerate(page.records, start=1):
-            if record.startswith("{"):
-                rows[item] = record
-            else:
-                draft.letters.append(
-                    DeadLetter(
-                        "not_an_object", "the item is not an object", record.encode(), line=item, page=page.number
-                    )
-                )
-        if rows:
-            columns: dict[str, Any] = {"record": list(rows.values()), "_line": pa.array(rows.keys(), pa.int64())}
-            columns |= {key: [value] * len(rows) for key, value in draft.lineage().items()}
-            pq.write_table(pa.table(columns), draft.rows_file)
-        return draft.seal(columns=["record"], loaded=len(rows), size_bytes=size, position_bytes=size, lines=0)
+        return Reading(
+            self.batch,
+            self.name,
+            self.partition,
+            self.source,
+            self.is_known,
+            client.shown,
+            self._query(),
+            self.known_records,
+            self.collect,
+            newest=self.state.cursors.get(self.partition),
+            started_at=self.batch.loaded_at.isoformat(),
+        )
 
-    def _location(self, url: str) -> str:
-        """The page's address as penstock.yml spells its base: free of secrets, and the same wherever the API runs."""
-        return self.source.url + url.removeprefix(self.url) if url.startswith(self.url) else urlsplit(url).path
+    def _items(self, client: ApiClient, reading: Reading) -> Iterator[Page | Failure]:
+        resume = self._resume(reading.query)
+        if self.source.for_each is not None:
+            yield from self._answers(client, resume["number"] if resume else 1)
+            return
+        pages = None if resume is None else self._resumed_pages(client, reading, resume)
+        if pages is None:
+            reading.since = self._since()
+            walk = self._walk(client, reading.since)
+            pages = walk.pages(walk.first())
+        yield from pages
 
-    def _error(self, what: str, url: str, fix: str = "see the source in penstock.yml") -> SourceError:
-        return SourceError(f"{self.name}: {what}", where=self._location(url), fix=fix)
+    # Walks over pages
 
+    def _walk(self, client: ApiClient, since: str | None, **resumed: Any) -> Walk:
+        return Walk(client, self.page_size, self.clients.concurrency, self.notice, since=since, **resumed)
 
-def _at(body: Any, path: str) -> Any:
-    """The value at a dotted path, or None where there is none."""
-    for part in path.split("."):
-        body = body.get(part) if isinstance(body, dict) else None
-    return body
+    def _since(self) -> str | None:
+        cursor = self.state.cursors.get(self.partition)
+        if cursor is None or self.source.cursor_param is None:
+            return None
+        return lagged(cursor, self.source.cursor_lag)
 
+    def _resume(self, query: str) -> dict[str, Any] | None:
+        """Where a walk of an earlier run was cut off, when it makes sense to go on there."""
+        text = self.state.resumes.get(self.partition)
+        if text is None:
+            return None
+        assert self.batch is not None
+        try:
+            resume: dict[str, Any] = json.loads(text)
+            age = self.batch.loaded_at - datetime.fromisoformat(resume["read_at"])
+            is_same = resume["query"] == query
+            int(resume["number"]), int(resume["records"])
+        except (ValueError, TypeError, KeyError):
+            self.notice("the place where the last walk was cut off cannot be read: it starts anew")
+            return None
+        if not is_same:
+            self.notice("what is asked for has changed since the last walk was cut off: it starts anew")
+            return None
+        if age > OLDEST_RESUME:
+            self.notice("the last walk was cut off more than a day ago: it starts anew")
+            return None
+        return resume
 
-def _texts(text: str, path: str, records: list[Any]) -> list[str]:
-    """The text of each record as it stands in the body, so that 1.50 stays 1.50."""
-    decoder = json.JSONDecoder()
-    start = _list_start(text, path.split(".") if path else [], decoder)
-    texts, place = [], start + 1
-    for _ in records:
-        while text[place] in " \t\r\n,":
-            place += 1
-        _, end = decoder.raw_decode(text, place)
-        texts.append(text[place:end])
-        place = end
-    return texts
+    def _resumed_pages(self, client: ApiClient, reading: Reading, resume: Mapping[str, Any]) -> Iterator[Page] | None:
+        """The pages after those of a walk that was cut off, or None where the server does not go on there."""
+        walk = self._walk(client, resume["since"], counted=resume["records"], previous=resume["previous"])
+        try:
+            url = client.from_location(resume["url"]) if resume["url"] else None
+            pages = walk.pages(Position(resume["number"], resume["at"], url))
+            first = next(pages)
+        except SourceError as error:
+            if isinstance(error, Stopped) or (
+                isinstance(error, AnswerError) and (error.passes or error.reason in LOCKED_OUT)
+            ):
+                raise
+            self.notice(f"the walk that was cut off cannot go on and starts anew: {error.one_line()}")
+            return None
+        reading.since, reading.records = resume["since"], resume["records"]
+        reading.newest, reading.started_at = resume["newest"], resume["started_at"]
+        return itertools.chain([first], pages)
 
+    def _query(self) -> str:
+        """What a position belongs to: it means nothing to another address, page size or list of ids."""
+        source = self.source
+        parts = [source.url, source.params, source.pagination.model_dump(), source.records_path, source.cursor_param]
+        text = json.dumps([*parts, source.cursor_path, self.page_size, self.ids])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-def _list_start(text: str, path: list[str], decoder: json.JSONDecoder) -> int:
-    """Where the list at `path` opens. The text is known to be JSON and to have a list there."""
-    place = _blank(text, 0)
-    for part in path:
-        place, found = place + 1, -1
-        while text[place := _blank(text, place)] != "}":
-            key, end = decoder.raw_decode(text, place)
-            value = _blank(text, _blank(text, end) + 1)
-            if key == part:
-                found = value  # of a key that is there twice the last one counts, as in json.loads
-            _, place = decoder.raw_decode(text, value)
-            place = _blank(text, place)
-            place += text[place] == ","
-        place = found
-    return place
+    # One answer for each id
 
+    def _answers(self, client: ApiClient, start: int) -> Iterator[Page | Failure]:
+        """The answers for the ids from the number `start` on; what goes wrong with one of them stops no other."""
+        waiting = iter(list(enumerate(self.ids or [], start=1))[start - 1 :])
+        ahead: deque[tuple[int, str, Future[Answer] | None]] = deque()
+        failures: list[Failure] = []
+        is_answered = False
+        while True:
+            for number, identifier in itertools.islice(waiting, self.clients.concurrency - len(ahead)):
+                # Without any other letter it would be no address of its own.
+                is_name = identifier.strip(".") != ""
+                ahead.append((number, identifier, client.submit(self._id_url(client, identifier)) if is_name else None))
+            if not ahead:
+                break
+            item = self._answer(client, *ahead.popleft())
+            yield item
+            is_answered = is_answered or isinstance(item, Page)
+            if isinstance(item, Failure) and not is_answered:
+                failures = [*failures[1 - UNREACHABLE_IDS :], item]
+                if len(failures) == UNREACHABLE_IDS and {one.reason for one in failures} == {"connection"}:
+                    break
+        if failures and not is_answered:
+            what = f"no id could be read: {failures[-1].message.removeprefix(f'{self.name}: ')}"
+            error = client.error(what, client.url, "check the url, and that the API is up")
+            raise UnsoundWalk(error.what, where=error.where, fix=error.fix)
 
-def _blank(text: str, place: int) -> int:
-    while text[place] in " \t\r\n":
-        place += 1
-    return place
+    def _answer(self, client: ApiClient, number: int, identifier: str, future: Future[Answer] | None) -> Page | Failure:
+        try:
+            if future is None:
+                fault = Fault("invalid_id", "the id makes no address", passes=False)
+                raise self._no_answer(fault, client.hide(self.source.url))
+            return self._answer_page(client, number, client.result(future))
+        except AnswerError as error:
+            record = json.dumps({"id": identifier}, ensure_ascii=False).encode()
+            return Failure(number, error.where, error.reason, error.stage, error.what, error.attempts, record)
 
+    def _answer_page(self, client: ApiClient, number: int, answer: Answer) -> Page:
+        body, location = answer.body, client.location(answer.url)
+        if not body.is_list and not body.count:
+            at = f"at records_path {self.source.records_path!r}" if self.source.records_path else "in the answer"
+            fault = Fault("no_record", f"there is no record {at}", passes=False, stage="parse")
+            raise self._no_answer(fault, location)
+        # Two ids whose answers are alike are still two records.
+        content_hash = hashlib.sha256(f"{location}\n{body.content_hash}".encode()).hexdigest()
+        return Page(number, location, body.records, content_hash, body.size_bytes, Position(number + 1))
 
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
+    def _no_answer(self, fault: Fault, where: str) -> AnswerError:
+        return AnswerError(fault, f"{self.name}: {fault}", 1, where=where, fix="see the source in penstock.yml")
 
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds to wait, from a Retry-After header in either of its forms (RFC 9110, section 10.2.3)."""
-    if value is None:
-        return None
-    if value.strip().isdigit():
-        return float(value)
-    moment = email.utils.parsedate_to_datetime(value) if value.strip() else None
-    if moment is None:
-        return None
-    return max(0.0, (moment - datetime.now(UTC)) / timedelta(seconds=1))
-
-
-def _newest(newest: str | None, records: list[str], path: str | None) -> str | None:
-    """The largest cursor among `newest` and the records, compared as numbers or moments where they are such."""
-    if path is None:
-        return newest
-    values = [_at(json.loads(record), path) for record in records if record.startswith("{")]
-    found = [str(value) for value in values if value is not None]
-    return max([*([newest] if newest else []), *found], key=_order, default=None)
-
-
-def _order(value: str) -> tuple[int, float, str]:
-    try:
-        return (1, float(value), value)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        return (0, 0.0, value)
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (1, moment.timestamp(), value)
+    def _id_url(self, client: ApiClient, identifier: str) -> str:
+        return client.address(client.url.replace("{id}", quote(identifier, safe="")), self.source.params)

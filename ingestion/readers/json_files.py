@@ -1,25 +1,20 @@
 """JSON files: one record a line (NDJSON), or an array of records. A record keeps the text it arrived with."""
 
 import json
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Literal
 
 from foundation.sources import JsonSource
 from ingestion.parcels import Batch, Parcel
+from ingestion.readers.ahead import in_order
 from ingestion.readers.framing import KnownPrefix, read_chunks
 from ingestion.readers.json_framing import BLANK, BYTE_ORDER_MARK, CHUNK_BYTES, Break, read_document
 from ingestion.readers.json_parcels import ParcelMaker
 from ingestion.stores import StoredFile
 
-# How many parcels of a file are in the making at a time. Most of the work lets other threads run.
-IN_FLIGHT = 2
 _HEAD_BYTES = 1_000_000
 _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-
-Piece = TypeVar("Piece")
-Made = TypeVar("Made")
 
 
 def read_json_file(
@@ -44,10 +39,12 @@ def read_json_file(
         return
     with file.open() as stream:
         if form == "lines":
-            yield from _side_by_side(maker.lines, read_chunks(stream, known, chunk_bytes=CHUNK_BYTES))
+            yield from in_order(
+                partial(maker.lines, chunk) for chunk in read_chunks(stream, known, chunk_bytes=CHUNK_BYTES)
+            )
             return
         pieces = read_document(stream, known, is_array=form == "array", chunk_bytes=CHUNK_BYTES)
-        for parcel, damage in _side_by_side(maker.items, pieces):
+        for parcel, damage in in_order(partial(maker.items, piece) for piece in pieces):
             if parcel is not None:
                 yield parcel
             if damage is not None:
@@ -97,30 +94,3 @@ def _first_value_has_lines(text: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return "\n" in decoded[:end]
-
-
-def _side_by_side(work: Callable[[Piece], Made], pieces: Iterable[Piece]) -> Iterator[Made]:
-    """What `work` makes of the pieces, in their order, a few of them in the making at a time.
-
-    Where the pieces end in an error, what was begun is handed out before it.
-    """
-    waiting: deque[Future[Made]] = deque()
-    failure: Exception | None = None
-    iterator = iter(pieces)
-    with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="json") as pool:
-        while failure is None:
-            try:
-                piece = next(iterator, None)
-            except (OSError, EOFError) as error:
-                failure = error
-                break
-            if piece is None:
-                break
-            waiting.append(pool.submit(work, piece))
-            del piece
-            if len(waiting) >= IN_FLIGHT:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    if failure is not None:
-        raise failure

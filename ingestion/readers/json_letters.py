@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from foundation.warehouse import quote_literal
 from ingestion.parcels import DEAD_LETTER_SCHEMA, LONGEST_RECORD_KEPT, Parcel, ParcelDraft
 from ingestion.readers.json_judge import Verdicts
 from ingestion.readers.json_records import Records
@@ -52,15 +51,12 @@ def add_letters(
         "record_bytes": originals,
     }
     connection.register("letters", pa.table(columns))
-    path = draft.batch.folder / f"{draft.source}.{draft.load_id}.dead_letters.parquet"
     names = ", ".join(f"{_EXPRESSIONS.get(name, name)} as {name}" for name in DEAD_LETTER_SCHEMA.names)
-    connection.execute(
-        f"copy (select {names} from letters) to {quote_literal(str(path))} (format parquet)", draft.lineage()
-    )
+    table = connection.execute(f"select {names} from letters", draft.lineage()).to_arrow_table()
     load = parcel.loads[0]
     letters = len(bad) + load.records_dead_lettered
     load = replace(load, records_read=load.records_read + len(bad), records_dead_lettered=letters)
-    return replace(parcel, loads=[load], dead_letters=path)
+    return replace(parcel, loads=[load], dead_letters=table.cast(DEAD_LETTER_SCHEMA))
 
 
 def _texts(records: Records, is_text: NDArray[np.bool_]) -> tuple[pa.Array, pa.Array]:

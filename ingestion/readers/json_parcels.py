@@ -3,12 +3,10 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from foundation.errors import SourceError
 from ingestion.parcels import LONGEST_RECORD_KEPT, Batch, DeadLetter, Parcel, ParcelDraft
@@ -20,8 +18,6 @@ from ingestion.readers.json_letters import add_letters
 from ingestion.readers.json_records import Records
 from ingestion.readers.json_shapes import Shapes
 from ingestion.stores import StoredFile
-
-_ROW_GROUP = 122_880  # as many rows as DuckDB takes at a time
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class ParcelMaker:
     def lines(self, chunk: Chunk) -> Parcel:
         """The parcel of a chunk of lines."""
         draft = self._draft(chunk.prefix_hash)
-        if getattr(chunk, "is_overlong", False):
+        if chunk.is_overlong:
             return self._overlong(
                 draft, chunk.data, chunk.offset, chunk.end, chunk.first_line, start_bytes=chunk.offset
             )
@@ -55,10 +51,9 @@ class ParcelMaker:
             if len(good) < len(records):
                 # What is no JSON may open a string or bracket, which a scan would take on to the next line.
                 text = _apart(lines, keep[good], text)
-            fields = self._write(connection, draft, records, verdicts, text, scan(text.data, Context(), 0))
+            fields = self._fill(connection, draft, records, verdicts, text, scan(text.data, Context(), 0))
             parcel = draft.seal(
                 columns=["record"],
-                loaded=len(verdicts.good()),
                 skipped=len(lines) - len(records),
                 size_bytes=chunk.end,
                 start_bytes=chunk.offset,
@@ -89,10 +84,9 @@ class ParcelMaker:
                 piece, records = _cut(piece, count), records[:count]
                 verdicts.cut(count)
             draft = self._draft(piece.prefix_hash)
-            fields = self._write(connection, draft, records, verdicts, records[verdicts.good()], piece.found)
+            fields = self._fill(connection, draft, records, verdicts, records[verdicts.good()], piece.found)
             parcel = draft.seal(
                 columns=["record"],
-                loaded=len(verdicts.good()),
                 size_bytes=piece.end_bytes,
                 start_bytes=piece.start_bytes,
                 position_bytes=piece.end_bytes,
@@ -121,7 +115,6 @@ class ParcelMaker:
         draft.letters.append(letter)
         return draft.seal(
             columns=["record"],
-            loaded=0,
             size_bytes=size,
             start_bytes=damage.start_bytes,
             position_bytes=size,
@@ -136,11 +129,9 @@ class ParcelMaker:
     ) -> Parcel:
         kept = head[:LONGEST_RECORD_KEPT]
         draft.letters.append(DeadLetter(*TOO_LARGE, kept, number, offset, end - offset))
-        return draft.seal(
-            columns=["record"], loaded=0, size_bytes=end, start_bytes=start_bytes, position_bytes=end, lines=number
-        )
+        return draft.seal(columns=["record"], size_bytes=end, start_bytes=start_bytes, position_bytes=end, lines=number)
 
-    def _write(
+    def _fill(
         self,
         connection: duckdb.DuckDBPyConnection,
         draft: ParcelDraft,
@@ -149,7 +140,7 @@ class ParcelMaker:
         scanned: Records,
         found: Scan,
     ) -> str | None:
-        """Write the rows of the good records, and tell their fields; `verdicts` has then the last word on each.
+        """Put the rows of the good records into `draft` and tell their fields; `verdicts` is then final.
 
         `scanned` are the records good so far, in the text of which `found` is the scan.
         """
@@ -168,7 +159,7 @@ class ParcelMaker:
         good = verdicts.good()
         if not good.size:
             return None
-        _write_rows(draft, records[good])
+        draft.set_rows(pa.table({"record": records[good].array()}), records[good].numbers)
         return shapes.fields()
 
 
@@ -210,25 +201,3 @@ def _cut(piece: Stretch, count: int) -> Stretch:
 
 def _with_fields(parcel: Parcel, fields: str | None) -> Parcel:
     return replace(parcel, loads=[replace(parcel.loads[0], fields=fields)])
-
-
-def _write_rows(draft: ParcelDraft, records: Records) -> None:
-    """The records with their lineage as parquet, each a span of the bytes that were read."""
-    same = pa.array(np.zeros(len(records), np.int8))
-    constants = {
-        name: pa.DictionaryArray.from_arrays(same, pa.array([value], _TIME if isinstance(value, datetime) else None))
-        for name, value in draft.lineage().items()
-    }
-    table = pa.table({"record": records.array(), "_line": records.numbers, **constants})
-    pq.write_table(
-        table,
-        draft.rows_file,
-        row_group_size=_ROW_GROUP,
-        compression="snappy",
-        use_dictionary=list(constants),
-        write_statistics=False,
-        store_schema=False,
-    )
-
-
-_TIME = pa.timestamp("us", tz="UTC")

@@ -2,18 +2,13 @@
 
 import os
 import shutil
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import pytest
 
-from foundation.events import Event
-from foundation.settings import load_settings
-from ingestion.ingest import IngestResult, ingest
+from tests.ingest_bench import START, Bench
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIG = """
 sources:
   hr__people:
@@ -26,44 +21,11 @@ sources:
 """
 
 
-class Bench:
-    """A project of two sources; every ingest is a run of its own."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.inbox = root / "inbox"
-        self.inbox.mkdir()
-        (root / "penstock.yml").write_text(CONFIG)
-        (self.inbox / "a.json").write_text('[{"id": 1}]')
-        self.events: list[Event] = []
-        self.runs = 0
-
-    def ingest(self) -> IngestResult:
-        self.runs += 1
-        self.events.clear()
-        return ingest(
-            self.root,
-            load_settings(self.root, {}),
-            run_id=f"run-{self.runs}",
-            started_at=START + timedelta(days=self.runs),
-            variables={},
-            emit=self.events.append,
-        )
-
-    def query(self, statement: str) -> list[tuple[Any, ...]]:
-        with duckdb.connect(str(self.root / ".penstock" / "warehouse.duckdb")) as connection:
-            return connection.execute(statement).fetchall()
-
-    def people(self) -> list[tuple[Any, ...]]:
-        return self.query("select _run_id, _location, _line, id, name from raw.hr__people order by all")
-
-    def notices(self) -> list[str]:
-        return [event.message for event in self.events if event.name == "noticed"]
-
-
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+    bench = Bench(tmp_path, CONFIG)
+    (bench.inbox / "a.json").write_text('[{"id": 1}]')
+    return bench
 
 
 def test_rows_carry_where_they_came_from(bench: Bench) -> None:

@@ -23,7 +23,8 @@ def warehouse(tmp_path: Path) -> Path:
             create schema marts;
             create table raw.loads as
                 select 'l1' as load_id, 'run-1' as run_id, 'hr__people' as source, 2 as records_read,
-                    0 as records_skipped, 'p1' as _dlt_load_id
+                    0 as records_skipped, 'p1' as _dlt_load_id, 'hash' as content_hash, 0 as start_bytes,
+                    9 as position_bytes, timestamptz '2026-01-01' as loaded_at
                 from range(2);
             create table raw._dlt_loads as select 'p1' as load_id, 0 as status from range(2);
             create table raw.hr__people as
@@ -51,3 +52,31 @@ def test_a_load_that_does_not_balance_stays_open(warehouse: Path) -> None:
     for run_id in ("run-1", "run-2"):
         (book,) = close_books(warehouse, run_id, ["hr__people"])
         assert book.gap == "hr__people: 2 loaded, but no outcomes model counts them"
+
+
+def test_a_content_that_came_twice_before_a_book_was_closed_is_skipped_once(warehouse: Path) -> None:
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("""
+            insert into raw.loads
+                select distinct
+                    'l2', 'run-2', source, records_read, 0, 'p1', content_hash, 0, 9, timestamptz '2026-01-02'
+                from raw.loads;
+            insert into raw.hr__people select distinct 'l2', 'hash', _line from raw.hr__people;
+            -- the models count the latest
+            update marts.outcomes_people set load_id = 'l2';
+        """)
+    (book,) = close_books(warehouse, "run-2", ["hr__people"])
+    assert book == SourceBook("hr__people", records_read=4, records_loaded=2, records_skipped=2, count_accepted=2)
+
+
+def test_a_content_that_was_loaded_and_then_skipped_counts_as_loaded(warehouse: Path) -> None:
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("""
+            insert into raw.loads
+                select distinct
+                    'l2', 'run-2', source, records_read, records_read, 'p1', content_hash, 0, 9,
+                    timestamptz '2026-01-02'
+                from raw.loads;
+        """)
+    (book,) = close_books(warehouse, "run-2", ["hr__people"])
+    assert book == SourceBook("hr__people", records_read=4, records_loaded=2, records_skipped=2, count_accepted=2)

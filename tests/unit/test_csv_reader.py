@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,6 +16,7 @@ from ingestion.parcels import Batch, Parcel
 from ingestion.readers.delimited import read_csv_file
 from ingestion.readers.framing import KnownPrefix
 from ingestion.stores import StoredFile
+from tests.arrow import fetch
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "hr__employees"
 SOURCE = CsvSource(type="csv", path="*.csv")
@@ -46,7 +46,7 @@ def rows_of(parcels: Sequence[Parcel]) -> list[tuple[Any, ...]]:
     for parcel in parcels:
         if parcel.rows is not None:
             columns = ", ".join(f'"{column}"' for column in parcel.row_columns)
-            found += duckdb.sql(f"select _line, {columns} from '{parcel.rows}' order by _line").fetchall()
+            found += fetch(parcel.rows, f"select _line, {columns} from found order by _line")
     return found
 
 
@@ -55,9 +55,9 @@ def letters_of(parcels: Sequence[Parcel]) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
     for parcel in parcels:
         if parcel.dead_letters is not None:
-            found += duckdb.sql(
-                f"select line, reason, byte_offset, byte_length from '{parcel.dead_letters}' order by line"
-            ).fetchall()
+            found += fetch(
+                parcel.dead_letters, "select line, reason, byte_offset, byte_length from found order by line"
+            )
     return found
 
 

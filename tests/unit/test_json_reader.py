@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import duckdb
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +18,7 @@ from ingestion.readers.framing import KnownPrefix
 from ingestion.readers.json_files import read_json_file
 from ingestion.readers.json_framing import LONGEST_RECORD
 from ingestion.stores import StoredFile
+from tests.arrow import fetch
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def rows_of(parcels: list[Parcel]) -> list[tuple[int, str]]:
         row
         for parcel in parcels
         if parcel.rows
-        for row in duckdb.sql(f"select _line, record from '{parcel.rows}' order by _line").fetchall()
+        for row in fetch(parcel.rows, "select _line, record from found order by _line")
     ]
 
 
@@ -52,7 +51,7 @@ def letters_of(parcels: list[Parcel]) -> list[tuple[Any, ...]]:
         row
         for parcel in parcels
         if parcel.dead_letters
-        for row in duckdb.sql(f"select line, reason, record from '{parcel.dead_letters}' order by line").fetchall()
+        for row in fetch(parcel.dead_letters, "select line, reason, record from found order by line")
     ]
 
 
@@ -269,8 +268,8 @@ def test_a_broken_document_that_grew_is_read_from_its_start(mended: bytes, batch
 
 def test_a_letter_of_a_document_tells_its_place_in_the_file(batch: Batch) -> None:
     (parcel,) = read(b' [{"a":1},\n{"a":NaN}, 5]', batch)
-    letters = duckdb.sql(f"select line, byte_offset, byte_length, message from '{parcel.dead_letters}' order by 1")
-    assert letters.fetchall() == [
+    letters = fetch(parcel.dead_letters, "select line, byte_offset, byte_length, message from found order by 1")
+    assert letters == [
         (2, 11, 9, "NaN, Infinity and a comma before a closing bracket are no JSON"),
         (3, 22, 1, "the JSON value is not an object"),
     ]
@@ -290,7 +289,7 @@ def test_letters_of_records_are_like_those_of_every_reader(batch: Batch) -> None
             (4, 200_027, "not_an_object"),
         ]
     ]
-    letters = pq.read_table(parcel.dead_letters)
+    letters = parcel.dead_letters
     assert [(field.name, field.type) for field in letters.schema] == [
         (field.name, field.type) for field in DEAD_LETTER_SCHEMA
     ]
@@ -307,7 +306,7 @@ def test_letters_of_records_are_like_those_of_every_reader(batch: Batch) -> None
 def test_utf_16_is_told_by_name(encoding: str, batch: Batch) -> None:
     data = '[{"a":1}]\n'.encode(encoding)
     (parcel,) = read(data, batch)
-    (letter,) = duckdb.sql(f"select reason, message, byte_offset, byte_length from '{parcel.dead_letters}'").fetchall()
+    (letter,) = fetch(parcel.dead_letters, "select reason, message, byte_offset, byte_length from found")
     assert letter == (
         "broken_document",
         "the document cannot be read from here on: the file is UTF-16 text: save it as UTF-8",
@@ -394,7 +393,7 @@ def test_an_item_that_is_too_long_is_a_letter_of_its_own(batch: Batch, monkeypat
     parcels = read(b'[{"a":1}, ' + long + b', {"b":1}]', batch)
     assert rows_of(parcels) == [(1, '{"a":1}'), (3, '{"b":1}')]
     ((place, length, reason),) = [
-        duckdb.sql(f"select byte_offset, byte_length, reason from '{parcel.dead_letters}'").fetchall()[0]
+        fetch(parcel.dead_letters, "select byte_offset, byte_length, reason from found")[0]
         for parcel in parcels
         if parcel.dead_letters
     ]

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from ingestion.parcels import Batch, Parcel
 from ingestion.readers import json_files
 from ingestion.readers.json_files import read_json_file
 from ingestion.stores import StoredFile
+from tests.arrow import fetch
 
 Policy = Literal["evolve", "freeze", "dead_letter"]
 
@@ -46,7 +46,7 @@ def fields_of(parcel: Parcel) -> dict[str, list[str]]:
 
 
 def letters_of(parcel: Parcel) -> list[tuple[Any, ...]]:
-    return duckdb.sql(f"select line, reason, message, record from '{parcel.dead_letters}' order by line").fetchall()
+    return fetch(parcel.dead_letters, "select line, reason, message, record from found order by line")
 
 
 @pytest.mark.parametrize("joint", ["\n", ","])
@@ -143,7 +143,7 @@ def test_dead_letter_sets_records_of_another_shape_aside(batch: Batch) -> None:
         (5, "schema_drift", "the key 'note' is object, expected absent or text", '{"id":5,"name":"x","note":{}}'),
         (6, "invalid_json", "the text is not valid JSON", "not json"),
     ]
-    assert duckdb.sql(f"select _line from '{parcel.rows}' order by 1").fetchall() == [(1,), (4,), (7,)]
+    assert fetch(parcel.rows, "select _line from found order by 1") == [(1,), (4,), (7,)]
     assert fields_of(parcel)["id"] == ["number"]
 
 

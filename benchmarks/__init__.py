@@ -1,0 +1,1 @@
+"""How fast Penstock is, and beside what: benchmarks against other ways to do the same, and a load test."""

@@ -1,0 +1,123 @@
+"""Reading: all parts of all sources side by side, within CONCURRENCY, their parcels in one queue."""
+
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal
+
+from foundation.errors import PenstockError
+from foundation.events import Emit, Event
+from foundation.sources import Source
+from ingestion.parcels import Parcel
+from ingestion.parts import Part, parent_of
+
+STAGE = "ingest"
+
+
+@dataclass
+class PartResult:
+    """What a run read of one part. `errors` are the files or pages that could not be read."""
+
+    part: Part
+    state: Literal["waiting", "reading", "done", "failed", "stopped"] = "waiting"
+    counts: Counter[str] = field(default_factory=Counter)
+    errors: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+# Reads one part: its parcels, with what cannot be read noted in the result.
+ReadPart = Callable[[PartResult], Iterator[Parcel]]
+
+
+class Reading:
+    """The threads that read. A source that takes ids from another one waits until that is read."""
+
+    def __init__(
+        self, parts: Sequence[Part], sources: Mapping[str, Source], read: ReadPart, concurrency: int, emit: Emit
+    ) -> None:
+        self.results = [PartResult(part) for part in parts]
+        self._sources, self._read, self._emit, self._concurrency = sources, read, emit, concurrency
+        self._ready: queue.Queue[Parcel | BaseException | PartResult] = queue.Queue(maxsize=concurrency)
+        self._stopped = threading.Event()
+
+    def parcels(self) -> Generator[Parcel | None]:
+        """The parcels of all parts as they come; None when none came for a second.
+
+        A failure of a part is in its result. Raises what a reader raised besides, once all have stopped.
+        """
+        waiting = list(self.results)
+        running = 0
+        with ThreadPoolExecutor(self._concurrency, thread_name_prefix="reader") as pool:
+            try:
+                while waiting or running:
+                    ready = [result for result in waiting if not self._waits(result)]
+                    waiting = [result for result in waiting if self._waits(result)]
+                    for result in ready:
+                        pool.submit(self._run, result)
+                    running += len(ready)
+                    try:
+                        item = self._ready.get(timeout=1)
+                    except queue.Empty:
+                        yield None
+                        continue
+                    if isinstance(item, PartResult):
+                        running -= 1
+                        self._finish(item)
+                    elif isinstance(item, BaseException):
+                        raise item
+                    else:
+                        yield item
+            finally:  # let the readers go that wait for a place in the queue
+                self._stopped.set()
+                while running:
+                    running -= isinstance(self._ready.get(), PartResult)
+
+    def _waits(self, result: PartResult) -> bool:
+        parent = parent_of(result.part.settings)
+        return any(one.part.source == parent and one.state in ("waiting", "reading") for one in self.results)
+
+    def _run(self, result: PartResult) -> None:
+        started = time.monotonic()
+        try:
+            if self._stopped.is_set():
+                result.state = "stopped"
+                return
+            result.state = "reading"
+            self._tell("started", result)
+            for parcel in self._read(result):
+                result.counts.update(
+                    {what: parcel.count(what) for what in ("read", "loaded", "dead_lettered", "skipped")}
+                )
+                self._tell("progressed", result)
+                self._ready.put(parcel)
+                if self._stopped.is_set():
+                    result.state = "stopped"
+                    return
+        except PenstockError as error:
+            result.errors.append(error.one_line())
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that lands, which raises it
+            self._ready.put(error)
+        finally:
+            result.seconds = time.monotonic() - started
+            self._ready.put(result)
+
+    def _finish(self, result: PartResult) -> None:
+        if result.state == "reading":
+            result.state = "failed" if result.errors else "done"
+        if result.errors and self._sources[result.part.source].fail_fast and not self._stopped.is_set():
+            self._stopped.set()
+            self._emit(
+                Event("noticed", STAGE, result.part.source, "it failed and is fail_fast: no other source is read")
+            )
+        if result.part.name or result.state == "stopped":
+            self._tell("failed" if result.errors else "finished", result, "; ".join(result.errors) or result.state)
+
+    def _tell(
+        self, name: Literal["started", "progressed", "finished", "failed"], result: PartResult, message: str = ""
+    ) -> None:
+        part = result.part
+        self._emit(Event(name, STAGE, part.source, message, dict(result.counts), part.name or None))

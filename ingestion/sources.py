@@ -1,0 +1,170 @@
+"""One part of a source, read by the reader of its kind; copies, drift and unchanged files are seen to here."""
+
+import hashlib
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from foundation.errors import SourceError
+from foundation.events import Emit, Event
+from foundation.settings import Settings
+from foundation.sources import ApiSource, CsvSource, JsonSource, ParquetSource, Source
+from ingestion.drift import Shapes
+from ingestion.parcels import Batch, Parcel, ParcelDraft
+from ingestion.parts import Part, parent_of
+from ingestion.readers.delimited import read_csv_file
+from ingestion.readers.encodings import open_text
+from ingestion.readers.framing import KnownPrefix
+from ingestion.readers.json_files import read_json_file
+from ingestion.readers.parquet_files import read_parquet_file
+from ingestion.reading import STAGE, PartResult
+from ingestion.state import SourceState, State
+from ingestion.stores import StoredFile, find_files
+
+if TYPE_CHECKING:
+    from ingestion.readers.http_client import ApiClients
+
+# Of many copies in one parcel, so many are named.
+MOST_TOLD = 3
+
+
+@dataclass(frozen=True)
+class SourceReader:
+    """Reads the parts of all sources, from several threads.
+
+    Per source: `known` are the digests of records that a lag window brings again, `shapes` what its records look like.
+    """
+
+    root: Path
+    settings: Settings
+    batch: Batch
+    clients: "ApiClients"
+    emit: Emit
+    state: State
+    known: Mapping[str, pa.Array | None]
+    shapes: Mapping[str, Shapes]
+    _contents: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    # By source and field: the values that sources with for_each wait for.
+    _ids: dict[str, dict[str, list[str]]] = field(default_factory=lambda: defaultdict(dict))
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def parcels(self, result: PartResult) -> Iterator[Parcel]:
+        """The parcels of one part; the errors of single files are noted in `result`. Raises PenstockError."""
+        part = result.part
+        if part.problem is not None:
+            raise part.problem
+        state = self.state.of(part.source)
+        if isinstance(part.settings, ApiSource):
+            found = self._pages(part, part.settings, state)
+        else:
+            found = self._files(part, state, result)
+        for parcel in found:
+            parcel = self.shapes[part.source].check(self._skip_copies(part.source, parcel), self._notice)
+            yield replace(parcel, loads=[replace(load, partition=part.name) for load in parcel.loads])
+
+    def _pages(self, part: Part, source: ApiSource, state: SourceState) -> Iterator[Parcel]:
+        from ingestion.readers.http_api import ApiReader
+
+        fields = {
+            other.for_each.field
+            for other in self.settings.sources.values()
+            if isinstance(other, ApiSource) and other.for_each and other.for_each.source == part.source
+        }
+        with self._lock:
+            collect = {name: self._ids[part.source].setdefault(name, []) for name in fields}
+            parent = parent_of(source)
+            ids = self._ids[parent][source.for_each.field] if parent and source.for_each else None
+        return ApiReader(
+            part.source,
+            source,
+            self.clients,
+            self.batch,
+            partition=part.name,
+            state=state,
+            known_records=self.known[part.source],
+            ids=ids,
+            collect=collect,
+            notice=lambda text: self._notice(part.source, text),
+        ).parcels()
+
+    def _files(self, part: Part, state: SourceState, result: PartResult) -> Iterator[Parcel]:
+        source = part.settings
+        assert not isinstance(source, ApiSource)
+        files = part.files or find_files(self.root, source.path, self.settings.allowed_roots)
+        for file in files:
+            if file.token is not None and file.token == state.tokens.get(file.location):
+                continue
+            held: Parcel | None = None
+            try:
+                for parcel in self._file(part, file, state):
+                    if held is not None:
+                        yield held
+                    held = parcel
+                # Only a file that was read to its end is known by its token.
+                if held is not None:
+                    held = replace(held, loads=[replace(load, token=file.token) for load in held.loads])
+            except (OSError, EOFError) as error:
+                if getattr(error, "errno", None) in (28, 122):  # our own disk is full: no fault of the file
+                    raise
+                result.errors.append(file.unreadable(error).one_line())
+            except SourceError as error:
+                result.errors.append(error.one_line())
+            if held is not None:
+                yield held
+
+    def _file(self, part: Part, file: StoredFile, state: SourceState) -> Iterator[Parcel]:
+        name, source = part.source, part.settings
+        known = state.prefixes.get(file.location)
+
+        def notice(text: str) -> None:
+            self._notice(name, text)
+
+        if known is None and (twin := _twin(file, source, state)) is not None:
+            notice(f"{file.location} holds the same as {twin}, which is loaded; skipped")
+            yield _empty_parcel(self.batch, name, source.type, file.location, state.prefixes[twin])
+        elif isinstance(source, CsvSource):
+            expected = self.shapes[name].expected_columns
+            yield from read_csv_file(file, name, source, known, self.batch, notice, expected)
+        elif isinstance(source, JsonSource):
+            yield from read_json_file(file, name, source, known, self.batch, self.shapes[name].expected_fields)
+        elif isinstance(source, ParquetSource):
+            yield from read_parquet_file(file, name, source, known, self.batch, notice)
+
+    def _skip_copies(self, name: str, parcel: Parcel) -> Parcel:
+        """Of two files or pages with the same content only the first is loaded: content is a row's identity."""
+        copies = {}
+        with self._lock:
+            for load in parcel.loads:
+                if load.records_loaded + load.records_dead_lettered:
+                    place = f"{load.location} {load.start_bytes}"
+                    first = self._contents[name].setdefault(f"{load.content_hash} {load.start_bytes}", place)
+                    if first != place:
+                        copies[load.load_id] = f"{load.location} holds the same as {first.rpartition(' ')[0]}; skipped"
+        for told in list(copies.values())[:MOST_TOLD]:
+            self._notice(name, told)
+        return parcel.skipping(list(copies)) if copies else parcel
+
+    def _notice(self, name: str, message: str) -> None:
+        self.emit(Event("noticed", STAGE, name, message))
+
+
+def _twin(file: StoredFile, source: Source, state: SourceState) -> str | None:
+    """The location of a file with the same bytes, when this one is new under its name: renamed or copied."""
+    size = file.size()
+    candidates = {known.content_hash: place for place, known in state.prefixes.items() if known.position_bytes == size}
+    if not candidates or size == 0:
+        return None
+    with file.open() as stored:
+        stream = open_text(stored, source.encoding).stream if isinstance(source, CsvSource) else stored
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return candidates.get(digest)
+
+
+def _empty_parcel(batch: Batch, name: str, kind: str, location: str, twin: KnownPrefix) -> Parcel:
+    draft = ParcelDraft(batch, name, kind, location, twin.content_hash)
+    return draft.seal(columns=[], size_bytes=twin.position_bytes, position_bytes=twin.position_bytes, lines=twin.lines)
