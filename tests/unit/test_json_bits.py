@@ -60,8 +60,7 @@ def test_a_scan_is_the_same_wherever_its_blocks_end(document: tuple[bytes, list[
 def test_what_is_no_json_is_found_outside_of_strings(document: tuple[bytes, list[Any]]) -> None:
     text, _ = document
     bare = re.sub(rb'"(?:[^"\\]|\\.)*"', lambda found: b'"' * len(found[0]), text, flags=re.DOTALL)
-    wanted = {found.start() + 1 for found in re.finditer(rb"(?i)nan", bare)}
-    wanted |= {found.start() for found in re.finditer(rb"(?i)i", bare)}
+    wanted = {found.end() for found in re.finditer(rb"(?i)n(?!u)", bare)}
     wanted |= {found.end() - 1 for found in re.finditer(rb",\s*[\]}]", bare)}
     found, _ = scan_in_blocks(text, 64)
     assert set(found.lenient.tolist()) == wanted
