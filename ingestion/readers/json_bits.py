@@ -39,8 +39,9 @@ class Scan:
     """What a scan found, as places in the text.
 
     `separators` end items: commas between the items of the array and the bracket that ends it, or, outside of an
-    array, the last byte of each item. `lenient` are places of NaN, Infinity or a trailing comma. `skeleton` is the
-    text of all records less their values, of which a byte that tells the type is left (none for a number).
+    array, the last byte of each item. `lenient` are places in NaN and Infinity, or after a trailing comma.
+    `skeleton` is the text of all records less their values, of which a byte that tells the type is left (none for a
+    number).
     """
 
     separators: Places
@@ -121,16 +122,16 @@ class _Block:
     def lenient(self) -> Words:
         """Where NaN or Infinity, in any case, or a trailing comma is: DuckDB takes them for JSON.
 
-        Outside the strings of a text that it takes, no other word has an i, or an n with an a after it.
+        Outside the strings of a text that it takes, no other word has an n without an u after it.
         """
         self._black = _pack(self.codes > 32)
         self._n = _pack(self._lower == 110) & self._outside
         after_n = (self._n << _ONE) | _carried(self._n >> _LAST, self._context.after_n)
         self._context.after_n = bool(self._n[-1] >> _LAST)
-        words = _pack(self._lower == 105) | (_pack(self._lower == 97) & after_n)
+        words = after_n & ~_pack(self.codes == 117) if after_n.any() else after_n
         following = self._black & ~self._commas
         gaps, self._context.after_comma = _reach(self._commas, following, self._context.after_comma)
-        return (words & self._outside) | (following & ~gaps & self._closes)
+        return words | (following & ~gaps & self._closes)
 
     def keys(self) -> Words:
         """The bytes that make the skeletons of the records; `codes` has true where it was false."""

@@ -8,13 +8,15 @@ from typing import Literal
 from foundation.sources import JsonSource
 from ingestion.parcels import Batch, Parcel
 from ingestion.readers.ahead import in_order
-from ingestion.readers.framing import KnownPrefix, read_chunks
-from ingestion.readers.json_framing import BLANK, BYTE_ORDER_MARK, CHUNK_BYTES, Break, read_document
-from ingestion.readers.json_parcels import ParcelMaker
+from ingestion.readers.framing import CHUNK_BYTES, KnownPrefix, read_chunks
+from ingestion.readers.json_framing import BLANK, BYTE_ORDER_MARK, Break, read_document
+from ingestion.readers.json_parcels import ParcelMaker, open_database
 from ingestion.stores import StoredFile
 
 _HEAD_BYTES = 1_000_000
 _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+Form = Literal["lines", "array", "objects", "utf-16"]
 
 
 def read_json_file(
@@ -30,18 +32,21 @@ def read_json_file(
     `expected` are the types of each key as `Load.fields` tells them; what other records do then is for
     `source.schema_drift` to say. Raises SourceError when the file cannot be read, or drifted and may not.
     """
-    maker = ParcelMaker(file, name, source.schema_drift, batch, expected or {})
-    form = _form(file, source)
+    with open_database() as database:
+        maker = ParcelMaker(file, name, source.schema_drift, batch, expected or {}, database)
+        yield from _parcels(maker, known, _form(file, source))
+
+
+def _parcels(maker: ParcelMaker, known: KnownPrefix | None, form: Form) -> Iterator[Parcel]:
     if form == "utf-16":
         rest = maker.rest(Break(0, 1, 0, "the file is UTF-16 text: save it as UTF-8"))
         if known is None or known.content_hash != rest.loads[0].content_hash:
             yield rest
         return
-    with file.open() as stream:
+    with maker.file.open() as stream:
         if form == "lines":
-            yield from in_order(
-                partial(maker.lines, chunk) for chunk in read_chunks(stream, known, chunk_bytes=CHUNK_BYTES)
-            )
+            chunks = read_chunks(stream, known, chunk_bytes=CHUNK_BYTES)
+            yield from in_order(partial(maker.lines, chunk) for chunk in chunks)
             return
         pieces = read_document(stream, known, is_array=form == "array", chunk_bytes=CHUNK_BYTES)
         for parcel, damage in in_order(partial(maker.items, piece) for piece in pieces):
@@ -52,7 +57,7 @@ def read_json_file(
                 return
 
 
-def _form(file: StoredFile, source: JsonSource) -> Literal["lines", "array", "objects", "utf-16"]:
+def _form(file: StoredFile, source: JsonSource) -> Form:
     """What a file is, by its head: lines of records, an array, objects over many lines, or no text in UTF-8."""
     with file.open() as stream:
         try:

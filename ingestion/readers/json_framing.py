@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingestion.parcels import LONGEST_RECORD_KEPT
-from ingestion.readers.framing import KnownPrefix
+from ingestion.readers.framing import CHUNK_BYTES, KnownPrefix
 from ingestion.readers.json_bits import BLOCK_BYTES, Context, Places, Scan, find_separators, scan
 
-CHUNK_BYTES = 32 * 1024 * 1024
 LONGEST_RECORD = 64 * 1024 * 1024
 BLANK = b" \t\r\n"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"

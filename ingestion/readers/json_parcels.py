@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from foundation.errors import SourceError
 from ingestion.parcels import LONGEST_RECORD_KEPT, Batch, DeadLetter, Parcel, ParcelDraft
-from ingestion.readers.framing import RETURN, Chunk, Lines
+from ingestion.readers.framing import CHUNK_BYTES, RETURN, Chunk, Lines
 from ingestion.readers.json_bits import Context, Places, Scan, scan
-from ingestion.readers.json_framing import BROKEN_SEAL, BYTE_ORDER_MARK, CHUNK_BYTES, Break, Overlong, Stretch
+from ingestion.readers.json_framing import BROKEN_SEAL, BYTE_ORDER_MARK, Break, Overlong, Stretch
 from ingestion.readers.json_judge import LENIENT, TOO_LARGE, Fault, Verdicts, is_sound, judge
 from ingestion.readers.json_letters import add_letters
 from ingestion.readers.json_records import Records
@@ -22,13 +22,17 @@ from ingestion.stores import StoredFile
 
 @dataclass(frozen=True)
 class ParcelMaker:
-    """Makes parcels of the pieces of one file; each call is apart from the others, so that threads can share it."""
+    """Makes parcels of the pieces of one file; each call is apart from the others, so that threads can share it.
+
+    `database` is the empty DuckDB whose parser they use.
+    """
 
     file: StoredFile
     source: str
     drift_policy: str
     batch: Batch
     expected: Mapping[str, Sequence[str]]
+    database: duckdb.DuckDBPyConnection
 
     def lines(self, chunk: Chunk) -> Parcel:
         """The parcel of a chunk of lines."""
@@ -44,7 +48,7 @@ class ParcelMaker:
         numbers = chunk.first_line + np.arange(len(lines))
         keep = np.flatnonzero(~lines.blank())
         records = Records(lines.data, lines.starts, ends, numbers)[keep]
-        with _connect() as connection:
+        with self._connect() as connection:
             verdicts = judge(connection, records)
             good = verdicts.good()
             text = records[good]
@@ -74,7 +78,7 @@ class ParcelMaker:
             ), None
         numbers = piece.first_item + np.arange(len(piece.starts))
         records = Records(piece.data, piece.starts, piece.ends, numbers)
-        with _connect() as connection:
+        with self._connect() as connection:
             verdicts = judge(connection, records)
             damage = _damage(piece, records, verdicts)
             if damage is not None:
@@ -121,6 +125,11 @@ class ParcelMaker:
             lines=damage.item,
         )
 
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        connection = self.database.cursor()
+        connection.execute("set enable_progress_bar = false")  # it would write over ours
+        return connection
+
     def _draft(self, content_hash: str) -> ParcelDraft:
         return ParcelDraft(self.batch, self.source, "json", self.file.location, content_hash)
 
@@ -166,11 +175,9 @@ class ParcelMaker:
 _THAW = "if the change is right, set schema_drift: evolve for one run; nothing of this part of the file was loaded"
 
 
-def _connect() -> duckdb.DuckDBPyConnection:
-    # Parcels are made side by side, so each has one thread.
-    connection = duckdb.connect(config={"threads": 1})
-    connection.execute("set enable_progress_bar = false")
-    return connection
+def open_database() -> duckdb.DuckDBPyConnection:
+    """An empty DuckDB in memory. It has no threads of its own: those that make parcels side by side do its work."""
+    return duckdb.connect(config={"threads": 1})
 
 
 def _apart(lines: Lines, chosen: Places, records: Records) -> Records:
