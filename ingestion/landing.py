@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +10,18 @@ from ingestion.packages import Package
 if TYPE_CHECKING:
     import dlt
 
+# What DuckDB may keep in memory while it appends; it needs more where columns are many (measured up to 5,000).
+MEMORY_MB, MEMORY_MB_A_COLUMN = 384, 1.5
+FEW_COLUMNS, MOST_COLUMNS = 250, 16_384
+
 
 class Landing:
     """Raw as the place where packages go. Every method that writes raises LockedError or StorageError."""
 
     def __init__(self, warehouse: Path, work_dir: Path) -> None:
         self._warehouse, self._work_dir = warehouse, work_dir
+        self._open: dlt.Pipeline | None = None
+        self._memory = 0
         self._dlt = work_dir / "dlt" / "pipelines" / "penstock"
 
     def finish_pending(self) -> bool:
@@ -32,22 +37,25 @@ class Landing:
             return False
         from ingestion import pipeline
 
-        return pipeline.finish_pending(self._pipeline, self._warehouse)
+        return pipeline.finish_pending(self._pipeline(MOST_COLUMNS), self._warehouse)
 
     def columns(self, declared: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
         """The columns that the table of each source has, or else those that are declared."""
         from ingestion import pipeline
 
-        return pipeline.columns_of(self._pipeline, declared)
+        return pipeline.columns_of(self._pipeline(0), declared)
 
     def land(self, package: Package) -> None:
         """Append a package to raw, and remove its files."""
         from ingestion import pipeline
 
-        pipeline.land(self._pipeline, self._warehouse, package)
+        pipeline.land(self._pipeline(package.width), self._warehouse, package)
 
-    @cached_property
-    def _pipeline(self) -> "dlt.Pipeline":
+    def _pipeline(self, columns: int) -> "dlt.Pipeline":
+        """The pipeline, for tables of so many columns."""
         from ingestion import pipeline
 
-        return pipeline.open_pipeline(self._warehouse, self._work_dir)
+        wanted = MEMORY_MB if columns <= FEW_COLUMNS else MEMORY_MB + int(columns * MEMORY_MB_A_COLUMN)
+        if self._open is None or self._memory < wanted:
+            self._open, self._memory = pipeline.open_pipeline(self._warehouse, self._work_dir, wanted), wanted
+        return self._open

@@ -69,6 +69,11 @@ class Package:
         """Whether it has the size at which it is landed."""
         return self.records >= LARGEST_ROWS or self.size_bytes >= LARGEST_BYTES
 
+    @property
+    def width(self) -> int:
+        """The columns of its widest table."""
+        return max((len(file.schema) for files in self.files.values() for file in files), default=0)
+
     def add(self, parcel: Parcel) -> None:
         """Write the rows, dead letters and loads of a parcel. Raises OSError."""
         if parcel.rows is not None:

@@ -25,26 +25,25 @@ from ingestion.packages import Package, TableFile
 from ingestion.parcels import Load
 
 DATASET = "raw"
-_DUCKDB = {
-    # Rows know their line; without an order of its own a table is written once, and not again at the checkpoint.
-    "preserve_insertion_order": False,
-    # DuckDB keeps what it read and wrote in memory, up to this.
-    "memory_limit": "384MB",
-}
 
 
-def open_pipeline(warehouse: Path, work_dir: Path) -> dlt.Pipeline:
-    """The pipeline into `warehouse`, with every folder of dlt inside `work_dir`."""
+def open_pipeline(warehouse: Path, work_dir: Path, memory_mb: int) -> dlt.Pipeline:
+    """The pipeline into `warehouse`, with every folder of dlt inside `work_dir`.
+
+    DuckDB keeps what it reads and writes in memory, up to `memory_mb`.
+    """
     os.environ.setdefault("RUNTIME__LOG_LEVEL", "CRITICAL")  # its warnings are ours to say, as events
     os.environ["DLT_DATA_DIR"] = str(work_dir / "dlt")
     os.environ["SCHEMA__NAMING"] = NamingConvention.__module__  # names as penstock.yml and ingestion.names spell them
     os.environ["LOAD__DELETE_COMPLETED_JOBS"] = "true"  # their rows are in raw
     os.environ["DESTINATION__STAGING_DATASET_NAME_LAYOUT"] = "%s_load"  # `staging` is a word of our own
+    # Rows know their line; without an order of its own a table is written once, and not again at the checkpoint.
+    settings = {"preserve_insertion_order": False, "memory_limit": f"{memory_mb}MB"}
     warehouse.parent.mkdir(parents=True, exist_ok=True)
     return dlt.pipeline(
         "penstock",
         pipelines_dir=str(work_dir / "dlt" / "pipelines"),
-        destination=dlt.destinations.duckdb(DuckDbCredentials(str(warehouse), global_config=_DUCKDB)),
+        destination=dlt.destinations.duckdb(DuckDbCredentials(str(warehouse), global_config=settings)),
         dataset_name=DATASET,
     )
 

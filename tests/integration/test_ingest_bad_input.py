@@ -123,16 +123,19 @@ def test_a_file_that_leads_outside_is_read_where_that_is_allowed(tmp_path: Path)
 
 
 ONE_LINE = """
-import resource, sys
+import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from tests.ingest_bench import Bench
 result = Bench(Path({folder!r}), None).ingest()
 counts = result.sources["hr__people"].counts
-print(result.errors, counts["loaded"], counts["dead_lettered"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+# Not getrusage, which counts the process that this one was forked from.
+peak = int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) // 1024
+print(result.errors, counts["loaded"], counts["dead_lettered"], peak)
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell a process's peak")
 @pytest.mark.parametrize(("kind", "start"), [("csv", b"id,name\n1,Ann\n2,"), ("json", b'{"id": 1}\n{"id": "')])
 def test_a_line_without_end_is_one_dead_letter_and_needs_no_memory(tmp_path: Path, kind: str, start: bytes) -> None:
     bench = Bench(tmp_path, f"sources: {{ hr__people: {{ type: {kind}, path: 'inbox/a.*' }} }}")
@@ -154,25 +157,7 @@ def test_a_line_without_end_is_one_dead_letter_and_needs_no_memory(tmp_path: Pat
 
 _NAMES = st.sampled_from(["a.csv", "b.csv", "a.json", "b.json"])
 _PIECES = st.lists(
-    st.sampled_from(
-        [
-            b"1",
-            b",",
-            b'"',
-            b"\n",
-            b"\r\n",
-            b"\r",
-            b"\xff",
-            b"\0",
-            b"{",
-            b"}",
-            b"[",
-            b"]",
-            b'{"id": 1}',
-            b"id,name\n",
-            b" ",
-        ]
-    ),
+    st.sampled_from([*(bytes([code]) for code in b'1,"\n\r\xff\0{}[] '), b"\r\n", b'{"id": 1}', b"id,name\n"]),
     max_size=30,
 )
 
