@@ -22,6 +22,7 @@ class Landing:
         self._warehouse, self._work_dir = warehouse, work_dir
         self._open: dlt.Pipeline | None = None
         self._memory = 0
+        self._columns: dict[str, list[str]] | None = None
         self._dlt = work_dir / "dlt" / "pipelines" / "penstock"
 
     def finish_pending(self) -> bool:
@@ -41,14 +42,18 @@ class Landing:
 
     def columns(self, declared: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
         """The columns that the table of each source has, or else those that are declared."""
-        from ingestion import pipeline
+        if self._columns is None:
+            from ingestion import pipeline
 
-        return pipeline.columns_of(self._pipeline(0), declared)
+            self._columns = pipeline.columns_of(self._pipeline(0), declared)
+        return self._columns
 
     def land(self, package: Package) -> None:
         """Append a package to raw, and remove its files."""
         from ingestion import pipeline
 
+        # What the tables will have, for the package that is filled meanwhile.
+        self._columns = (self._columns or {}) | {name: files[-1].schema.names for name, files in package.files.items()}
         pipeline.land(self._pipeline(package.width), self._warehouse, package)
 
     def _pipeline(self, columns: int) -> "dlt.Pipeline":

@@ -7,11 +7,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingestion.parcels import DEAD_LETTER_SCHEMA, LINEAGE_SCHEMA, Load, Parcel
+from ingestion.parcels import DEAD_LETTER_SCHEMA, LINEAGE_SCHEMA, Load, Parcel, new_load_id
 
 # A package is the most work that a kill can undo.
 LARGEST_ROWS = 2_000_000
 LARGEST_BYTES = 512 * 1024 * 1024
+# The first package of a run is smaller, so that landing begins soon.
+FIRST_ROWS = 500_000
 DEAD_LETTERS = "dead_letters"
 
 
@@ -59,6 +61,7 @@ class Package:
 
     folder: Path
     columns: Mapping[str, Sequence[str]]
+    is_first: bool = False
     files: dict[str, list[TableFile]] = field(default_factory=dict)
     loads: list[Load] = field(default_factory=list)
     records: int = 0
@@ -67,7 +70,8 @@ class Package:
     @property
     def is_full(self) -> bool:
         """Whether it has the size at which it is landed."""
-        return self.records >= LARGEST_ROWS or self.size_bytes >= LARGEST_BYTES
+        largest = min(FIRST_ROWS, LARGEST_ROWS) if self.is_first else LARGEST_ROWS
+        return self.records >= largest or self.size_bytes >= LARGEST_BYTES
 
     @property
     def width(self) -> int:
@@ -109,6 +113,7 @@ class Package:
     def _append(self, table: str, rows: pa.Table, schema: pa.Schema) -> None:
         files = self.files.setdefault(table, [])
         if not files or files[-1].schema != schema:
-            files.append(TableFile(table, self.folder / f"{table}.{len(files)}.parquet", schema))
+            # A name of its own: dlt links to the file, and the next package is written while this one is landed.
+            files.append(TableFile(table, self.folder / f"{table}.{new_load_id()}.parquet", schema))
         files[-1].append(rows)
         self.size_bytes += rows.nbytes

@@ -134,7 +134,7 @@ def _explained(pipeline: dlt.Pipeline, warehouse: Path) -> Iterator[None]:
             ) from error
         # A package that cannot be loaded would block every later run. Dropping it loses nothing: its load records
         # are not complete, so its rows stay out of sight and the next run reads the same files again.
-        pipeline.drop_pending_packages()
+        pipeline.abort_packages()
         raise StorageError(
             f"loading into raw failed: {text}", where=str(warehouse), fix="mend the cause; the next run reads it again"
         ) from error

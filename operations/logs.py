@@ -58,7 +58,7 @@ def listener() -> Emit:
 
     def write(event: Event) -> None:
         level = {"progressed": "debug", "noticed": "warning", "failed": "error"}.get(event.name, "info")
-        fields = {"stage": event.stage, "source": event.source, **event.counts}
+        fields = {"stage": event.stage, "source": event.source, "partition": event.partition, **event.counts}
         getattr(log, level)(
             event.message or event.name, **{key: value for key, value in fields.items() if value is not None}
         )

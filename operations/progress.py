@@ -30,11 +30,11 @@ def _bars(console: Console) -> Iterator[Emit]:
         TextColumn("{task.fields[counts]}"),
         TimeElapsedColumn(),
     )
-    tasks: dict[tuple[str, str | None], TaskID] = {}
+    tasks: dict[tuple[str | None, ...], TaskID] = {}
     with Progress(*columns, console=console, transient=True) as display:
 
         def listen(event: Event) -> None:
-            key = (event.stage, event.source)
+            key = (event.stage, event.source, event.partition)
             if key not in tasks:
                 title = " ".join(part for part in key if part)
                 tasks[key] = display.add_task(title, total=None, counts="")
@@ -57,10 +57,10 @@ def _bars(console: Console) -> Iterator[Emit]:
 
 
 def _lines(console: Console, update_ms: int) -> Emit:
-    shown: dict[tuple[str, str | None], float] = {}
+    shown: dict[tuple[str | None, ...], float] = {}
 
     def listen(event: Event) -> None:
-        key = (event.stage, event.source)
+        key = (event.stage, event.source, event.partition)
         now = time.monotonic()
         if event.name == "progressed":
             if (now - shown.setdefault(key, now)) * 1000 < update_ms:
@@ -68,7 +68,12 @@ def _lines(console: Console, update_ms: int) -> Emit:
             shown[key] = now
         if event.name == "started" and event.source is None:
             shown[key] = now
-        parts = [event.stage, event.source or "", event.name if event.name != "noticed" else "note"]
+        parts = [
+            event.stage,
+            event.source or "",
+            event.partition or "",
+            event.name if event.name != "noticed" else "note",
+        ]
         detail = "; ".join(part for part in (event.message, _words(event)) if part)
         line = " ".join(part for part in parts if part) + (f": {detail}" if detail else "")
         console.print(line, markup=False, highlight=False, soft_wrap=True)
