@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 # Of many copies in one parcel, so many are named.
 MOST_TOLD = 3
+# The bracket and white space that may follow the last item of a document.
+LONGEST_END = 64
+BLOCK_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -179,15 +182,24 @@ class SourceReader:
 
 
 def _twin(file: StoredFile, source: Source, state: SourceState) -> str | None:
-    """The location of a file with the same bytes, when this one is new under its name: renamed or copied."""
+    """The location of a file with the same bytes, when this one is new under its name: renamed or copied.
+
+    Of a document the bracket that closes it is not part of what was read.
+    """
     size = file.size()
-    candidates = {known.content_hash: place for place, known in state.prefixes.items() if known.position_bytes == size}
-    if not candidates or size == 0:
-        return None
-    with file.open() as stored:
-        stream = open_text(stored, source.encoding).stream if isinstance(source, CsvSource) else stored
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return candidates.get(digest)
+    near = {place: known for place, known in state.prefixes.items() if 0 <= size - known.position_bytes <= LONGEST_END}
+    for place, known in reversed(near.items()):
+        if not known.position_bytes:
+            continue
+        with file.open() as stored:
+            stream = open_text(stored, source.encoding).stream if isinstance(source, CsvSource) else stored
+            digest, left = hashlib.sha256(), known.position_bytes
+            while left and (block := stream.read(min(left, BLOCK_BYTES))):
+                digest.update(block)
+                left -= len(block)
+            if not left and digest.hexdigest() == known.content_hash and stream.read().strip() in (b"", b"]"):
+                return place
+    return None
 
 
 def _empty_parcel(batch: Batch, name: str, kind: str, location: str, twin: KnownPrefix) -> Parcel:

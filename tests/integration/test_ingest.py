@@ -81,6 +81,15 @@ def test_a_renamed_file_and_a_copy_are_not_loaded_again(bench: Bench) -> None:
     assert bench.notices() == ["inbox/c.csv holds the same as inbox/b.csv, which is loaded; skipped"]
 
 
+def test_a_renamed_document_is_not_loaded_again(bench: Bench) -> None:
+    (bench.inbox / "a.json").write_text('[{"id": 1},\n{"id": 2}\n]\n')
+    (bench.inbox / "a.csv").write_text("id\n1\n")
+    bench.ingest()
+    (bench.inbox / "a.json").rename(bench.inbox / "b.json")
+    assert bench.ingest().sources["crm__people"].counts["loaded"] == 0
+    assert bench.notices() == ["inbox/b.json holds the same as inbox/a.json, which is loaded; skipped"]
+
+
 def test_a_new_column_comes_into_raw_and_is_told(bench: Bench) -> None:
     (bench.inbox / "a.csv").write_text("id,name\n1,Ann\n")
     bench.ingest()
