@@ -39,8 +39,9 @@ class TableFile:
 
     def append(self, rows: pa.Table) -> None:
         """Add `rows`; a column that they lack is null. Raises OSError."""
+        there = dict(zip(rows.column_names, rows.columns, strict=True))
         columns = [
-            rows[name].cast(kind) if name in rows.column_names else pa.nulls(rows.num_rows, kind)
+            there[name].cast(kind) if name in there else pa.nulls(rows.num_rows, kind)
             for name, kind in zip(self.schema.names, self.schema.types, strict=True)
         ]
         self._writer.write_table(pa.table(columns, schema=self.schema))
