@@ -14,10 +14,10 @@ from foundation.errors import SourceError
 from foundation.sources import AnySource
 from foundation.warehouse import quote_identifier, quote_literal
 from ingestion.parcels import DEAD_LETTER_SCHEMA, Parcel
-from ingestion.readers.json_bits import Context, scan
-from ingestion.readers.json_records import Records
-from ingestion.readers.json_shapes import ABSENT
-from ingestion.readers.json_shapes import Shapes as JsonShapes
+from ingestion.readers.json_files.bits import Context, scan
+from ingestion.readers.json_files.records import Records
+from ingestion.readers.json_files.shapes import ABSENT
+from ingestion.readers.json_files.shapes import Shapes as JsonShapes
 from ingestion.state import SourceState
 
 # Of many reasons in one parcel, so many are told.

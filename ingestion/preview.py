@@ -10,7 +10,7 @@ from foundation.errors import PenstockError
 from foundation.settings import Settings
 from foundation.sources import ApiSource, CsvSource, FileSource, ParquetSource, Source
 from ingestion.parts import Part, parts_of, with_parents
-from ingestion.readers.encodings import open_text
+from ingestion.readers.csv_files.encodings import open_text
 from ingestion.readers.framing import KnownPrefix, read_chunks
 from ingestion.state import SourceState, read_state
 from ingestion.stores import StoredFile, find_files
@@ -94,8 +94,8 @@ def _compare_whole(file: StoredFile, known: KnownPrefix | None) -> str:
 def _ask(part: Part, source: ApiSource, settings: Settings, variables: Mapping[str, str], state: SourceState) -> str:
     if source.for_each is not None:
         return f"asked for each {source.for_each.field} that {source.for_each.source} gives"
-    from ingestion.readers.http_api import ApiReader
-    from ingestion.readers.http_client import ApiClients
+    from ingestion.readers.apis.client import ApiClients
+    from ingestion.readers.apis.reader import ApiReader
 
     retries, size = settings.max_retries, settings.batch_size
     with ApiClients(variables, concurrency=1, max_retries=retries, batch_size=size) as clients:

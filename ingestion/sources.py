@@ -19,17 +19,17 @@ from foundation.sources import ApiSource, CsvSource, JsonSource, ParquetSource, 
 from ingestion.drift import Shapes
 from ingestion.parcels import Batch, Parcel, ParcelDraft
 from ingestion.parts import Part, parent_of
-from ingestion.readers.delimited import read_csv_file
-from ingestion.readers.encodings import open_text
+from ingestion.readers.csv_files.encodings import open_text
+from ingestion.readers.csv_files.files import read_csv_file
 from ingestion.readers.framing import KnownPrefix
-from ingestion.readers.json_files import read_json_file
-from ingestion.readers.parquet_files import read_parquet_file
+from ingestion.readers.json_files.files import read_json_file
+from ingestion.readers.parquet_files.files import read_parquet_file
 from ingestion.reading import STAGE, PartResult
 from ingestion.state import SourceState, State
 from ingestion.stores import StoredFile, find_files
 
 if TYPE_CHECKING:
-    from ingestion.readers.http_client import ApiClients
+    from ingestion.readers.apis.client import ApiClients
 
 # Of many copies in one parcel, so many are named.
 MOST_TOLD = 3
@@ -68,7 +68,7 @@ class SourceReader:
 
     @cached_property
     def _clients(self) -> "ApiClients":
-        from ingestion.readers.http_client import ApiClients  # httpx takes its time to import
+        from ingestion.readers.apis.client import ApiClients  # httpx takes its time to import
 
         settings = self.settings
         clients = ApiClients(
@@ -95,7 +95,7 @@ class SourceReader:
             yield replace(parcel, loads=[replace(load, partition=part.name) for load in parcel.loads])
 
     def _pages(self, part: Part, source: ApiSource, state: SourceState) -> Iterator[Parcel]:
-        from ingestion.readers.http_api import ApiReader
+        from ingestion.readers.apis.reader import ApiReader
 
         fields = {
             other.for_each.field

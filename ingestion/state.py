@@ -112,7 +112,7 @@ def known_records(warehouse: Path, name: str, source: Source, state: SourceState
         return None
     if not state.cursors:
         return None
-    from ingestion.readers.http_fields import MOMENT, json_path, lagged
+    from ingestion.readers.apis.fields import MOMENT, json_path, lagged
 
     bounds = [lagged(cursor, source.cursor_lag) for cursor in state.cursors.values()]
     with open_warehouse(warehouse) as connection:

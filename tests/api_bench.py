@@ -15,9 +15,9 @@ from werkzeug import Request, Response
 
 from foundation.sources import ApiSource
 from ingestion.parcels import Batch, Load, Parcel
+from ingestion.readers.apis.client import ApiClients
+from ingestion.readers.apis.reader import ApiReader
 from ingestion.readers.framing import KnownPrefix
-from ingestion.readers.http_api import ApiReader
-from ingestion.readers.http_client import ApiClients
 from ingestion.state import SourceState
 from tests.arrow import fetch
 

@@ -27,8 +27,8 @@ import trustme
 from foundation.errors import SourceError
 from foundation.sources import ApiSource
 from ingestion.parcels import Batch, Load, Parcel
-from ingestion.readers.http_api import ApiReader
-from ingestion.readers.http_client import ApiClients
+from ingestion.readers.apis.client import ApiClients
+from ingestion.readers.apis.reader import ApiReader
 from tests.api_bench import loads_of, records_of, state_after
 
 ROWS = 1234
@@ -39,9 +39,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from foundation.sources import ApiSource
 from ingestion.parcels import Batch
-from ingestion.readers import http_pages
-from ingestion.readers.http_api import ApiReader
-from ingestion.readers.http_client import ApiClients
+from ingestion.readers.apis import pages as http_pages
+from ingestion.readers.apis.reader import ApiReader
+from ingestion.readers.apis.client import ApiClients
 
 http_pages.BUNDLE_PAGES = 3
 source = ApiSource.model_validate(json.loads(sys.argv[1]))

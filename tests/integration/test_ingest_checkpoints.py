@@ -25,7 +25,9 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 import dlt
 from ingestion import packages, pipeline
-from ingestion.readers import http_pages, json_files, parquet_files
+from ingestion.readers.apis import pages as http_pages
+from ingestion.readers.json_files import files as json_files
+from ingestion.readers.parquet_files import files as parquet_files
 from ingestion.readers.framing import read_chunks
 from tests.ingest_bench import Bench
 packages.LARGEST_ROWS = {package}

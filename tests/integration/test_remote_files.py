@@ -21,9 +21,9 @@ import pytest
 from foundation.errors import PenstockError, SourceError
 from foundation.sources import CsvSource, ParquetSource
 from ingestion.parcels import Batch, Parcel
-from ingestion.readers.delimited import read_csv_file
+from ingestion.readers.csv_files.files import read_csv_file
 from ingestion.readers.framing import KnownPrefix
-from ingestion.readers.parquet_files import read_parquet_file
+from ingestion.readers.parquet_files.files import read_parquet_file
 from ingestion.stores import StoredFile, find_files, remote
 from tests.arrow import fetch
 

@@ -20,8 +20,8 @@ from foundation.settings import load_settings
 from foundation.sources import CsvSource
 from ingestion.names import LONGEST_NAME, raw_columns
 from ingestion.parcels import Batch, Parcel
-from ingestion.readers.delimited import read_csv_file
-from ingestion.readers.dialect import NoTableError, find_dialect
+from ingestion.readers.csv_files.dialect import NoTableError, find_dialect
+from ingestion.readers.csv_files.files import read_csv_file
 from ingestion.readers.framing import KnownPrefix
 from ingestion.stores import StoredFile
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from foundation.sources import CsvSource
 from ingestion.parcels import Batch, Parcel
-from ingestion.readers.delimited import read_csv_file
+from ingestion.readers.csv_files.files import read_csv_file
 from ingestion.readers.framing import KnownPrefix
 from ingestion.stores import StoredFile
 from tests.arrow import fetch

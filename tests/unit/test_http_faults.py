@@ -10,8 +10,8 @@ import pytest
 from foundation.errors import SourceError
 from foundation.sources import ApiSource
 from ingestion.parcels import Batch, Parcel
-from ingestion.readers.http_api import ApiReader
-from ingestion.readers.http_client import ApiClients
+from ingestion.readers.apis.client import ApiClients
+from ingestion.readers.apis.reader import ApiReader
 from tests.api_bench import records_of
 from tests.fault_server import HARMLESS, LAST_PAGE, LASTING, PASSING, FaultServer, fault_server
 

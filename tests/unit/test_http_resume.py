@@ -11,7 +11,7 @@ from werkzeug import Request, Response
 
 from foundation.errors import ConfigError, SourceError
 from ingestion.parcels import Parcel
-from ingestion.readers import http_pages
+from ingestion.readers.apis import pages as http_pages
 from ingestion.state import SourceState
 from tests.api_bench import PAGED, ApiBench, digests_of, json_response, loads_of, records_of, state_after
 

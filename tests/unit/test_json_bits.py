@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestion.readers import json_bits
-from ingestion.readers.json_bits import Context, Scan, find_separators, places, scan
+from ingestion.readers.json_files import bits as json_bits
+from ingestion.readers.json_files.bits import Context, Scan, find_separators, places, scan
 
 _KEYS = st.text(max_size=12) | st.sampled_from(['"', "\\", "\\\\", "n", "a,b", ":", "x" * 70, "\\" * 63])
 _NOT_A_NUMBER = st.sampled_from([float("nan"), float("inf"), float("-inf")])

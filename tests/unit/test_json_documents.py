@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestion.readers.framing import KnownPrefix
-from ingestion.readers.json_framing import Break, Overlong, Stretch, item_spans, list_start, read_document
+from ingestion.readers.json_files.framing import Break, Overlong, Stretch, item_spans, list_start, read_document
 
 Piece = Stretch | Overlong | Break
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from foundation.sources import JsonSource
 from ingestion.parcels import DEAD_LETTER_SCHEMA, Batch, Parcel
-from ingestion.readers import json_files
 from ingestion.readers.framing import KnownPrefix
-from ingestion.readers.json_files import read_json_file
-from ingestion.readers.json_framing import LONGEST_RECORD
+from ingestion.readers.json_files import files as json_files
+from ingestion.readers.json_files.files import read_json_file
+from ingestion.readers.json_files.framing import LONGEST_RECORD
 from ingestion.stores import StoredFile
 from tests.arrow import fetch
 

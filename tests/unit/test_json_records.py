@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestion.readers.json_judge import is_sound
-from ingestion.readers.json_records import Records, broken_bytes, is_text
+from ingestion.readers.json_files.judge import is_sound
+from ingestion.readers.json_files.records import Records, broken_bytes, is_text
 
 
 def broken_by_cpython(data: bytes) -> list[int]:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from foundation.errors import SourceError
 from foundation.sources import JsonSource
 from ingestion.parcels import Batch, Parcel
-from ingestion.readers import json_files
-from ingestion.readers.json_files import read_json_file
+from ingestion.readers.json_files import files as json_files
+from ingestion.readers.json_files.files import read_json_file
 from ingestion.stores import StoredFile
 from tests.arrow import fetch
 

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from foundation.errors import SourceError
 from foundation.sources import ParquetSource
 from ingestion.parcels import Batch, Parcel
-from ingestion.readers import parquet_files
 from ingestion.readers.framing import KnownPrefix
-from ingestion.readers.parquet_files import read_parquet_file
+from ingestion.readers.parquet_files import files as parquet_files
+from ingestion.readers.parquet_files.files import read_parquet_file
 from ingestion.stores import StoredFile
 from tests.arrow import fetch
 

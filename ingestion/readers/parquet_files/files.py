@@ -22,8 +22,8 @@ from foundation.sources import ParquetSource
 from foundation.warehouse import quote_identifier
 from ingestion.names import raw_columns
 from ingestion.parcels import Batch, DeadLetter, Parcel, ParcelDraft
-from ingestion.readers.arrow_text import as_text, readable, unfit_rows
 from ingestion.readers.framing import KnownPrefix
+from ingestion.readers.parquet_files.text import as_text, readable, unfit_rows
 from ingestion.stores import StoredFile
 
 PARCEL_ROWS = 250_000

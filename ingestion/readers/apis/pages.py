@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from foundation.sources import ApiSource
 from ingestion.parcels import Batch, DeadLetter, Load, Parcel, new_load_id, seal_pages
-from ingestion.readers.http_fields import field_values, known_mask, lagged, newest_by_page
-from ingestion.readers.http_walk import Page, Position
+from ingestion.readers.apis.fields import field_values, known_mask, lagged, newest_by_page
+from ingestion.readers.apis.walk import Page, Position
 
 # A bundle is the most that a kill can undo, so it is bounded in every way.
 BUNDLE_RECORDS = 50_000

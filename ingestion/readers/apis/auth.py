@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 from foundation.errors import ConfigError
 from foundation.settings import expand
 from foundation.sources import ApiSource, BasicAuth, BearerAuth, KeyAuth, OAuth2Auth
-from ingestion.readers.http_answer import Fault
+from ingestion.readers.apis.answer import Fault
 
 # A token is renewed this long before it expires, or after nine tenths of its life where that is shorter.
 EARLY_SECONDS = 30.0

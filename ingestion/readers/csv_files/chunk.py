@@ -7,9 +7,9 @@ to say so; the parser must agree. Where it does not, the salvage sets aside line
 import pyarrow as pa
 
 from ingestion.parcels import Parcel, ParcelDraft
-from ingestion.readers.csv_frame import adds_up, frame_records, is_regular
-from ingestion.readers.csv_parse import Table, parse_records
-from ingestion.readers.csv_salvage import salvage
+from ingestion.readers.csv_files.frame import adds_up, frame_records, is_regular
+from ingestion.readers.csv_files.parse import Table, parse_records
+from ingestion.readers.csv_files.salvage import salvage
 from ingestion.readers.framing import Chunk, Lines, is_plain, set_lines_aside, set_overlong_aside
 
 

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from foundation.sources import CsvSource
 from ingestion.names import raw_columns
-from ingestion.readers.encodings import BYTE_ORDER_MARK
+from ingestion.readers.csv_files.encodings import BYTE_ORDER_MARK
 
 # Lines that are looked at, and those that one record may take, before its quote counts as a stray one.
 SAMPLE_LINES, SAMPLE_CELLS, RECORD_LINES = 1000, 5000, 50

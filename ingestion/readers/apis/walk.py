@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from foundation.errors import ConfigError, SourceError
 from foundation.sources import Pagination
-from ingestion.readers.http_answer import HEAD_SHOWN, value_at
-from ingestion.readers.http_client import Answer, AnswerError, ApiClient
+from ingestion.readers.apis.answer import HEAD_SHOWN, value_at
+from ingestion.readers.apis.client import Answer, AnswerError, ApiClient
 
 NUMBERED = ("page", "offset")
 # A cursor may lead over pages that a filter left empty, but not for ever.

@@ -20,10 +20,10 @@ import stamina
 from foundation.errors import SourceError
 from foundation.settings import expand
 from foundation.sources import ApiSource
-from ingestion.readers.http_answer import Body, Fault, body_text, parse_body
-from ingestion.readers.http_auth import Credentials, Token, credentials_of
-from ingestion.readers.http_exchange import Network, Response
-from ingestion.readers.http_limits import Host
+from ingestion.readers.apis.answer import Body, Fault, body_text, parse_body
+from ingestion.readers.apis.auth import Credentials, Token, credentials_of
+from ingestion.readers.apis.exchange import Network, Response
+from ingestion.readers.apis.limits import Host
 
 # A rate limit that names no time waits about five times longer than another fault.
 RATE_LIMIT_FACTOR = 5

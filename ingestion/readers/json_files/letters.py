@@ -8,8 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ingestion.parcels import DEAD_LETTER_SCHEMA, LONGEST_RECORD_KEPT, Parcel, ParcelDraft
-from ingestion.readers.json_judge import Verdicts
-from ingestion.readers.json_records import Records
+from ingestion.readers.json_files.judge import Verdicts
+from ingestion.readers.json_files.records import Records
 
 # What is not in the table of letters. The id is the one that `ParcelDraft` gives.
 _EXPRESSIONS = {

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ingestion.readers.csv_parse import Table
+from ingestion.readers.csv_files.parse import Table
 from ingestion.readers.framing import NEWLINE
 
 Places = NDArray[np.int64]

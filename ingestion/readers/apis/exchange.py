@@ -11,8 +11,8 @@ from urllib.request import getproxies, proxy_bypass
 import httpcore
 import httpx
 
-from ingestion.readers.http_answer import HEAD_SHOWN, Fault, too_large
-from ingestion.readers.http_limits import Deadlines, retry_after
+from ingestion.readers.apis.answer import HEAD_SHOWN, Fault, too_large
+from ingestion.readers.apis.limits import Deadlines, retry_after
 
 NO_CONTENT = 204
 REDIRECTS = {301, 302, 303, 307, 308}

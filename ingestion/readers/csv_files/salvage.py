@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingestion.parcels import ParcelDraft
-from ingestion.readers.csv_parse import Reject, StrictParse, Table
+from ingestion.readers.csv_files.parse import Reject, StrictParse, Table
 from ingestion.readers.framing import NEWLINE, RETURN, Chunk, Lines, set_lines_aside, undecodable_lines
 
 # A record of more lines than this that has the wrong number of columns is taken for a stray quote, not for a record.

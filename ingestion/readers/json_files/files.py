@@ -9,8 +9,8 @@ from foundation.sources import JsonSource
 from ingestion.parcels import Batch, Parcel
 from ingestion.readers.ahead import in_order
 from ingestion.readers.framing import CHUNK_BYTES, KnownPrefix, read_chunks
-from ingestion.readers.json_framing import BLANK, BYTE_ORDER_MARK, Break, read_document
-from ingestion.readers.json_parcels import ParcelMaker, open_database
+from ingestion.readers.json_files.framing import BLANK, BYTE_ORDER_MARK, Break, read_document
+from ingestion.readers.json_files.parcels import ParcelMaker, open_database
 from ingestion.stores import StoredFile
 
 _HEAD_BYTES = 1_000_000

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ingestion.readers.json_bits import Scan
-from ingestion.readers.json_records import Records
+from ingestion.readers.json_files.bits import Scan
+from ingestion.readers.json_files.records import Records
 
 MOST_KEYS = 1000
 ABSENT = "absent"

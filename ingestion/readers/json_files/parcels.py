@@ -11,12 +11,12 @@ import pyarrow as pa
 from foundation.errors import SourceError
 from ingestion.parcels import LONGEST_RECORD_KEPT, Batch, DeadLetter, Parcel, ParcelDraft
 from ingestion.readers.framing import CHUNK_BYTES, RETURN, Chunk, Lines
-from ingestion.readers.json_bits import Context, Places, Scan, scan
-from ingestion.readers.json_framing import BROKEN_SEAL, BYTE_ORDER_MARK, Break, Overlong, Stretch
-from ingestion.readers.json_judge import LENIENT, TOO_LARGE, Fault, Verdicts, is_sound, judge
-from ingestion.readers.json_letters import add_letters
-from ingestion.readers.json_records import Records
-from ingestion.readers.json_shapes import Shapes
+from ingestion.readers.json_files.bits import Context, Places, Scan, scan
+from ingestion.readers.json_files.framing import BROKEN_SEAL, BYTE_ORDER_MARK, Break, Overlong, Stretch
+from ingestion.readers.json_files.judge import LENIENT, TOO_LARGE, Fault, Verdicts, is_sound, judge
+from ingestion.readers.json_files.letters import add_letters
+from ingestion.readers.json_files.records import Records
+from ingestion.readers.json_files.shapes import Shapes
 from ingestion.stores import StoredFile
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ingestion.readers.json_bits import Places
-from ingestion.readers.json_framing import LONGEST_RECORD, trim
-from ingestion.readers.json_records import Records, broken_bytes, is_text
+from ingestion.readers.json_files.bits import Places
+from ingestion.readers.json_files.framing import LONGEST_RECORD, trim
+from ingestion.readers.json_files.records import Records, broken_bytes, is_text
 
 
 class Fault(NamedTuple):

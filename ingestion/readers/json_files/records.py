@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ingestion.readers.json_bits import Places
+from ingestion.readers.json_files.bits import Places
 
 # Arrow keeps a text this short in its view; of a longer one the first four bytes and its place.
 _INLINE = 12

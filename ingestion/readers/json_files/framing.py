@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ingestion.parcels import LONGEST_RECORD_KEPT
 from ingestion.readers.framing import CHUNK_BYTES, KnownPrefix
-from ingestion.readers.json_bits import BLOCK_BYTES, Context, Places, Scan, find_separators, scan
+from ingestion.readers.json_files.bits import BLOCK_BYTES, Context, Places, Scan, find_separators, scan
 
 LONGEST_RECORD = 64 * 1024 * 1024
 BLANK = b" \t\r\n"

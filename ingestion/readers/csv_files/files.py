@@ -13,11 +13,11 @@ from foundation.sources import CsvSource
 from ingestion.names import snake_case
 from ingestion.parcels import Batch, DeadLetter, Parcel, ParcelDraft
 from ingestion.readers.ahead import in_order
-from ingestion.readers.csv_chunk import read_chunk
-from ingestion.readers.csv_parse import Table
-from ingestion.readers.csv_salvage import LONGEST_RECORD_LINES
-from ingestion.readers.dialect import Dialect, NoTableError, find_dialect
-from ingestion.readers.encodings import BYTE_ORDER_MARK, HEAD_BYTES, Text, explain_undecodable, open_text
+from ingestion.readers.csv_files.chunk import read_chunk
+from ingestion.readers.csv_files.dialect import Dialect, NoTableError, find_dialect
+from ingestion.readers.csv_files.encodings import BYTE_ORDER_MARK, HEAD_BYTES, Text, explain_undecodable, open_text
+from ingestion.readers.csv_files.parse import Table
+from ingestion.readers.csv_files.salvage import LONGEST_RECORD_LINES
 from ingestion.readers.framing import (
     Chunk,
     KnownPrefix,

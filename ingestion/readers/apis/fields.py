@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from foundation.errors import ConfigError
-from ingestion.readers.http_answer import value_at
+from ingestion.readers.apis.answer import value_at
 
 _TIME = re.compile(
     r"(?P<date>\d{4}-\d{2}-\d{2})"

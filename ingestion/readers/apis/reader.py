@@ -16,11 +16,11 @@ import pyarrow as pa
 from foundation.errors import ConfigError, SourceError
 from foundation.sources import ApiSource
 from ingestion.parcels import Batch, Parcel
-from ingestion.readers.http_answer import Fault
-from ingestion.readers.http_client import Answer, AnswerError, ApiClient, ApiClients, Stopped
-from ingestion.readers.http_fields import lagged
-from ingestion.readers.http_pages import Ending, Failure, PageBundle, Reading
-from ingestion.readers.http_walk import Page, Position, UnsoundWalk, Walk
+from ingestion.readers.apis.answer import Fault
+from ingestion.readers.apis.client import Answer, AnswerError, ApiClient, ApiClients, Stopped
+from ingestion.readers.apis.fields import lagged
+from ingestion.readers.apis.pages import Ending, Failure, PageBundle, Reading
+from ingestion.readers.apis.walk import Page, Position, UnsoundWalk, Walk
 from ingestion.state import SourceState
 
 # An older position would lead into data that has moved on.

@@ -1,0 +1,1 @@
+"""HTTP APIs: requests with credentials, limits and retries; walks over pages; pages into parcels."""

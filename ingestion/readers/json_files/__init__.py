@@ -1,0 +1,1 @@
+"""JSON files: lines or documents framed, judged and taken apart into records."""

@@ -1,0 +1,1 @@
+"""Parquet files: row groups as text, a bounded stretch of rows a parcel."""
