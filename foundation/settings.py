@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validat
 
 from foundation.errors import ConfigError
 from foundation.sources import (
+    AUTH_KINDS,
     IDENTIFIER,
     SOURCE_KINDS,
     SOURCE_NAME,
@@ -211,6 +212,9 @@ def _config_error(
     kind = place[2] if len(place) > 2 and place[0] == "sources" and place[2] in SOURCE_KINDS else ""
     if kind:
         place = (*place[:2], *place[3:])
+    auth = place[3] if len(place) > 3 and place[2] == "auth" and place[3] in AUTH_KINDS else ""
+    if auth:
+        place = (*place[:3], *place[4:])
     key = ".".join(place) or "settings"
     if place and place[0] in from_environment:
         key, where = place[0].upper(), "environment"
@@ -221,14 +225,15 @@ def _config_error(
     if any(word in key.lower() for word in ("url", "key", "header", "secret", "password", "token")):
         value = "(not shown)"
     if first["type"] == "extra_forbidden":
-        allowed = _allowed_keys(place, kind)
+        allowed = _allowed_keys(place, kind, auth)
         near = difflib.get_close_matches(place[-1], allowed, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         return ConfigError(f"unknown key {key}", where=where, fix=f"{hint}allowed are {', '.join(sorted(allowed))}")
     if first["type"] == "missing":
         return ConfigError(f"{key} is missing", where=where, fix="add it; penstock.schema.json tells what it takes")
     if first["type"].startswith("union_tag"):
-        return ConfigError(f"{key}.type is not known", where=where, fix=f"it is one of {', '.join(SOURCE_KINDS)}")
+        kinds = AUTH_KINDS if place[-1] == "auth" else SOURCE_KINDS
+        return ConfigError(f"{key}.type is not known", where=where, fix=f"it is one of {', '.join(kinds)}")
     if first["type"] == "string_pattern_mismatch":
         return ConfigError(f"{key} is {value!r}", where=where, fix=_PATTERNS[first["ctx"]["pattern"]])
     message = first["msg"].removeprefix("Value error, ")
@@ -242,9 +247,10 @@ _PATTERNS = {
 }
 
 
-def _allowed_keys(place: tuple[str, ...], kind: str) -> list[str]:
+def _allowed_keys(place: tuple[str, ...], kind: str, auth: str) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         **SOURCE_SECTIONS,
+        "auth": AUTH_KINDS.get(auth, Section),
         "export": Export,
         "switches": Switches,
         "sources": SOURCE_KINDS.get(kind, AnySource),

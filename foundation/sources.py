@@ -247,6 +247,12 @@ SOURCE_KINDS: dict[str, type[AnySource]] = {
     "parquet": ParquetSource,
     "api": ApiSource,
 }
+AUTH_KINDS: dict[str, type[Section]] = {
+    "bearer": BearerAuth,
+    "api_key": KeyAuth,
+    "basic": BasicAuth,
+    "oauth2": OAuth2Auth,
+}
 # Sections inside a source, by the key that holds them, for the error that lists what is allowed there.
 SOURCE_SECTIONS: dict[str, type[Section]] = {
     "pagination": Pagination,

@@ -50,6 +50,21 @@ def test_paths_are_relative_to_the_root(tmp_path: Path) -> None:
         ("sources:\n  hr:\n    type: csv\n    path: a\n", {}, "<system>__<things>"),
         ("outputs:\n  employees:\n    key: [id]\n    keys: [id]\n", {}, "did you mean key"),
         ("outputs:\n  'Robert; drop':\n    key: [id]\n", {}, "snake_case"),
+        (
+            "sources:\n  a__b:\n    type: api\n    url: x\n    auth: { type: bearer, tokn: x }\n",
+            {},
+            r"unknown key sources\.a__b\.auth\.tokn .*line 5\): did you mean token\?",
+        ),
+        (
+            "sources:\n  a__b:\n    type: api\n    url: x\n    auth: { type: bear }\n",
+            {},
+            r"sources\.a__b\.auth\.type is not known .*bearer, api_key, basic, oauth2",
+        ),
+        (
+            "sources:\n  a__b:\n    type: api\n    url: x\n    partitions: { by: range, strt: 1 }\n",
+            {},
+            r"unknown key sources\.a__b\.partitions\.strt .*did you mean start\?",
+        ),
         ("batch_size: 1\nbatch_size: 2\n", {}, r"batch_size is there twice \(.*line 2\)"),
         ("a: [1\n", {}, r"not valid YAML: .* \(.*line 2"),
         ("- 1\n", {}, "`key: value` pairs"),
