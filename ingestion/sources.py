@@ -25,7 +25,7 @@ from ingestion.readers.framing import KnownPrefix
 from ingestion.readers.json_files.files import read_json_file
 from ingestion.readers.parquet_files.files import read_parquet_file
 from ingestion.reading import STAGE, PartResult
-from ingestion.state import SourceState, State
+from ingestion.state import SourceState, State, walked_values
 from ingestion.stores import StoredFile, find_files
 
 if TYPE_CHECKING:
@@ -54,10 +54,19 @@ class SourceReader:
     known: Mapping[str, pa.Array | None]
     shapes: Mapping[str, Shapes]
     _contents: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
-    # By source and field: the values that sources with for_each wait for.
-    _ids: dict[str, dict[str, list[str]]] = field(default_factory=lambda: defaultdict(dict))
+    _ids: dict[str, dict[str, list[str]]] = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _open: ExitStack = field(default_factory=ExitStack)
+
+    def __post_init__(self) -> None:
+        # By source and field: the values that sources with for_each wait for, also those of walks that were cut off.
+        ids: dict[str, dict[str, list[str]]] = defaultdict(dict)
+        for source in self.settings.sources.values():
+            if isinstance(source, ApiSource) and source.for_each:
+                ids[source.for_each.source][source.for_each.field] = []
+        for name, fields in ids.items():
+            fields.update(walked_values(self.settings.warehouse, name, self.state.of(name), list(fields)))
+        object.__setattr__(self, "_ids", ids)
 
     def __enter__(self) -> "SourceReader":
         return self
@@ -97,16 +106,11 @@ class SourceReader:
     def _pages(self, part: Part, source: ApiSource, state: SourceState) -> Iterator[Parcel]:
         from ingestion.readers.apis.reader import ApiReader
 
-        fields = {
-            other.for_each.field
-            for other in self.settings.sources.values()
-            if isinstance(other, ApiSource) and other.for_each and other.for_each.source == part.source
-        }
         with self._lock:
             clients = self._clients
-            collect = {name: self._ids[part.source].setdefault(name, []) for name in fields}
+            collect = self._ids[part.source]
             parent = parent_of(source)
-            ids = self._ids[parent][source.for_each.field] if parent and source.for_each else None
+            ids = self._ids[parent].get(source.for_each.field, []) if parent and source.for_each else None
         return ApiReader(
             part.source,
             source,

@@ -141,6 +141,36 @@ def known_records(warehouse: Path, name: str, source: Source, state: SourceState
         ).to_arrow_table()["digest"]
 
 
+def walked_values(warehouse: Path, name: str, state: SourceState, paths: Sequence[str]) -> dict[str, list[str]]:
+    """By dotted path: its values in the records of pages that walks read before they were cut off.
+
+    A walk that goes on does not ask for these pages again; sources that wait for its ids need them all the same.
+    """
+    started = [json.loads(resume).get("started_at") for resume in state.resumes.values()]
+    if not paths or not started:
+        return {}
+    from ingestion.readers.apis.fields import json_path
+
+    with open_warehouse(warehouse) as connection:
+        _see_loads(connection)
+        found = {
+            path: connection.execute(
+                f"""
+                select distinct json_extract_string(record, $path) as value
+                from raw.{quote_identifier(name)}
+                -- a page that was skipped lies in raw under an earlier load
+                where value is not null and _content_hash in (
+                    select content_hash from complete_loads where source = $name and loaded_at >= $started::timestamptz
+                )
+                order by value
+                """,
+                {"path": json_path(path), "name": name, "started": min(filter(None, started), default="infinity")},
+            ).fetchall()
+            for path in paths
+        }
+    return {path: [value for (value,) in values] for path, values in found.items()}
+
+
 def _see_loads(connection: duckdb.DuckDBPyConnection) -> bool:
     """Make the view of complete loads; False where nothing was ever loaded."""
     there = {

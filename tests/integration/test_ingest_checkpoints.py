@@ -145,6 +145,24 @@ def test_a_killed_walk_over_pages_goes_on_at_the_next_page(tmp_path: Path, serve
     assert bench.query("select count(*), count(distinct record ->> 'id') from raw.hr__people") == [(RECORDS, RECORDS)]
 
 
+def test_ids_of_pages_before_a_kill_are_asked_for_too(tmp_path: Path, server: HTTPServer) -> None:
+    def answer(request: Request) -> Response:
+        page = int(request.args["page"])
+        return Response(json.dumps(records()[100 * page - 100 : 100 * page]), content_type="application/json")
+
+    server.expect_request("/people").respond_with_handler(answer)
+    server.expect_request("/detail").respond_with_json({"is": "there"})
+    bench = Bench(
+        tmp_path,
+        "concurrency: 1\nsources:\n  hr__people: { type: api, url: '${BASE}/people', "
+        "pagination: { type: page, size: 100, size_param: limit } }\n"
+        "  hr__details: { type: api, url: '${BASE}/detail?id={id}', for_each: { source: hr__people, field: id } }",
+    )
+    base = {"BASE": server.url_for("").rstrip("/")}
+    kill_in_the_middle(bench, "package", base)
+    assert bench.ingest(base).sources["hr__details"].counts["read"] == RECORDS
+
+
 def test_a_machine_that_has_only_the_warehouse_goes_on(tmp_path: Path) -> None:
     bench = Bench(tmp_path, "sources: { hr__people: { type: csv, path: 'inbox/a.*' } }")
     write_csv(bench)
