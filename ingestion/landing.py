@@ -38,7 +38,10 @@ class Landing:
             return False
         from ingestion import pipeline
 
-        return pipeline.finish_pending(self._pipeline(MOST_COLUMNS), self._warehouse)
+        done = pipeline.finish_pending(self._pipeline(MOST_COLUMNS), self._warehouse)
+        # How wide that package was nobody knows; what comes now is known, and gets no more memory than it needs.
+        self._open, self._memory = None, 0
+        return done
 
     def columns(self, declared: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
         """The columns that the table of each source has, or else those that are declared."""
