@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 MOST_TOLD = 3
 # The bracket and white space that may follow the last item of a document.
 LONGEST_END = 64
+CLOSING = (b"", b"]")
 BLOCK_BYTES = 4 * 1024 * 1024
 
 
@@ -191,19 +192,27 @@ def _twin(file: StoredFile, source: Source, state: SourceState) -> str | None:
     Of a document the bracket that closes it is not part of what was read.
     """
     size = file.size()
-    near = {place: known for place, known in state.prefixes.items() if 0 <= size - known.position_bytes <= LONGEST_END}
-    for place, known in reversed(near.items()):
-        if not known.position_bytes:
-            continue
-        with file.open() as stored:
-            stream = open_text(stored, source.encoding).stream if isinstance(source, CsvSource) else stored
-            digest, left = hashlib.sha256(), known.position_bytes
-            while left and (block := stream.read(min(left, BLOCK_BYTES))):
+    near = {
+        (known.position_bytes, known.content_hash): place
+        for place, known in state.prefixes.items()
+        if known.position_bytes and 0 <= size - known.position_bytes <= LONGEST_END
+    }
+    if not near:
+        return None
+    # Read once, however many files are as long: the hash up to each place where one of them ended.
+    found, digest, done = None, hashlib.sha256(), 0
+    with file.open() as stored:
+        stream = open_text(stored, source.encoding).stream if isinstance(source, CsvSource) else stored
+        for position in sorted({position for position, _ in near}):
+            end = b""
+            while done < position and (block := stream.read(min(position - done, BLOCK_BYTES))):
                 digest.update(block)
-                left -= len(block)
-            if not left and digest.hexdigest() == known.content_hash and stream.read().strip() in (b"", b"]"):
-                return place
-    return None
+                done += len(block)
+                end = block
+            if found is not None and end.strip() not in CLOSING:
+                found = None
+            found = near.get((done, digest.hexdigest()), found)
+        return found if stream.read().strip() in CLOSING else None
 
 
 def _empty_parcel(batch: Batch, name: str, kind: str, location: str, twin: KnownPrefix) -> Parcel:
