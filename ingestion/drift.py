@@ -121,7 +121,9 @@ class Shapes:
     def _report_columns(self, parcel: Parcel, notice: Notice) -> None:
         now, place = list(parcel.row_columns), parcel.loads[0].location
         usual = self._columns.get(place) or self._latest
-        added, gone = [name for name in now if name not in usual], [name for name in usual if name not in now]
+        # Sets, because tables may have thousands of columns and every parcel is looked at.
+        before, after = set(usual), set(now)
+        added, gone = [name for name in now if name not in before], [name for name in usual if name not in after]
         if usual and (added or gone):
             parts = [f"new columns {', '.join(added)}"] if added else []
             parts += [f"columns gone {', '.join(gone)}"] if gone else []
