@@ -5,7 +5,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -88,6 +87,7 @@ def ingest(
         )
         emit(Event("noticed", STAGE, message=told))
     declared = {name: getattr(source, "columns", []) for name, source in sources.items()}
+    columns = {name: state.tables.get(name, declared[name]) for name in names}
     reader = SourceReader(
         root,
         settings,
@@ -102,8 +102,9 @@ def ingest(
     )
     reading = Reading(parts, sources, reader.parcels, settings.concurrency, emit)
     try:
-        with reader, contextlib.closing(reading.parcels()) as parcels:
-            _land(landing, _packages(parcels, folder, lambda: landing.columns(declared)))
+        with landing, reader, contextlib.closing(reading.parcels()) as parcels:
+            for package in _packages(parcels, folder, columns, landing.prepare):
+                landing.land(package)
     except OSError as error:
         raise StorageError(
             f"cannot write: {error.strerror or error}", where=str(folder), fix="make room, then run again"
@@ -119,31 +120,22 @@ def ingest(
     return IngestResult(results, reading.results)
 
 
-def _land(landing: Landing, packages: Iterator[Package]) -> None:
-    """Land one package while the next one is filled."""
-    with ThreadPoolExecutor(1, thread_name_prefix="landing") as thread:
-        under_way: Future[None] | None = None
-        for package in packages:
-            if under_way is not None:
-                under_way.result()
-            under_way = thread.submit(landing.land, package)
-        if under_way is not None:
-            under_way.result()
-
-
 def _packages(
-    parcels: Iterator[Parcel | None], folder: Path, columns: Callable[[], Mapping[str, Sequence[str]]]
+    parcels: Iterator[Parcel | None], folder: Path, columns: Mapping[str, Sequence[str]], prepare: Callable[[], None]
 ) -> Iterator[Package]:
+    """`columns` holds those of the tables that are there; `prepare` is called when there will be a package."""
     package: Package | None = None
     opened, is_first = 0.0, True
     for parcel in parcels:
         if parcel is not None:
             if package is None:
-                package, opened = Package(folder, columns(), is_first), time.monotonic()
+                package, opened = Package(folder, columns, is_first), time.monotonic()
+                if is_first:
+                    prepare()
                 is_first = False
             package.add(parcel)
         if package and (package.is_full or time.monotonic() - opened > LONGEST_WAIT_SECONDS):
             yield package
-            package = None
+            columns, package = package.columns_after, None
     if package:
         yield package

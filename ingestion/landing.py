@@ -1,8 +1,9 @@
 """Landing: what stands between the readers and dlt, which is imported when there is something to land."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ingestion.packages import Package
@@ -16,17 +17,30 @@ FEW_COLUMNS, MOST_COLUMNS = 250, 16_384
 
 
 class Landing:
-    """Raw as the place where packages go. Every method that writes raises LockedError or StorageError."""
+    """Raw as the place where packages go, one after the other, in a thread of its own."""
 
     def __init__(self, warehouse: Path, work_dir: Path) -> None:
         self._warehouse, self._work_dir = warehouse, work_dir
         self._open: dlt.Pipeline | None = None
         self._memory = 0
-        self._columns: dict[str, list[str]] | None = None
         self._dlt = work_dir / "dlt" / "pipelines" / "penstock"
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="landing")
+        self._under_way: Future[None] | None = None
+
+    def __enter__(self) -> "Landing":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        """Wait for the last package. Raises LockedError or StorageError, unless something else has gone wrong."""
+        with self._thread:
+            if kind is None:
+                self._wait()
 
     def finish_pending(self) -> bool:
-        """Load what an interrupted run had packed; whether there was anything. Half-made packages are removed."""
+        """Load what an interrupted run had packed; whether there was anything. Half-made packages are removed.
+
+        Raises LockedError or StorageError.
+        """
         for folder in (self._dlt / "normalize").glob("*/"):
             if folder.name not in ("normalized", "extracted"):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -43,20 +57,25 @@ class Landing:
         self._open, self._memory = None, 0
         return done
 
-    def columns(self, declared: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-        """The columns that the table of each source has, or else those that are declared."""
-        if self._columns is None:
-            from ingestion import pipeline
-
-            self._columns = pipeline.columns_of(self._pipeline(0), declared)
-        return self._columns
+    def prepare(self) -> None:
+        """Import what landing needs, beside the reading of the first package."""
+        self._thread.submit(self._pipeline, 0)
 
     def land(self, package: Package) -> None:
-        """Append a package to raw, and remove its files."""
+        """Append a package to raw, and remove its files, once the one before is there; returns when it has begun.
+
+        Raises LockedError or StorageError for the one before.
+        """
+        self._wait()
+        self._under_way = self._thread.submit(self._land, package)
+
+    def _wait(self) -> None:
+        if self._under_way is not None:
+            self._under_way.result()
+
+    def _land(self, package: Package) -> None:
         from ingestion import pipeline
 
-        # What the tables will have, for the package that is filled meanwhile.
-        self._columns = (self._columns or {}) | {name: files[-1].schema.names for name, files in package.files.items()}
         pipeline.land(self._pipeline(package.width), self._warehouse, package)
 
     def _pipeline(self, columns: int) -> "dlt.Pipeline":

@@ -79,6 +79,11 @@ class Package:
         """The columns of its widest table."""
         return max((len(file.schema) for files in self.files.values() for file in files), default=0)
 
+    @property
+    def columns_after(self) -> dict[str, Sequence[str]]:
+        """What `columns` is once the package is landed."""
+        return dict(self.columns) | {name: files[-1].schema.names for name, files in self.files.items()}
+
     def add(self, parcel: Parcel) -> None:
         """Write the rows, dead letters and loads of a parcel. Raises OSError."""
         if parcel.rows is not None:

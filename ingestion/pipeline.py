@@ -6,7 +6,7 @@ thing in the next run. Rows are marked complete by their load record, whose pack
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,10 @@ from ingestion.parcels import Load
 DATASET = "raw"
 
 
+# dlt reads and tells the path of a warehouse as a URL, for which it imports SQLAlchemy: 0.4 s of every first landing.
+DuckDbCredentials.__str__ = lambda self: str(self.database)
+
+
 def open_pipeline(warehouse: Path, work_dir: Path, memory_mb: int) -> dlt.Pipeline:
     """The pipeline into `warehouse`, with every folder of dlt inside `work_dir`.
 
@@ -39,11 +43,13 @@ def open_pipeline(warehouse: Path, work_dir: Path, memory_mb: int) -> dlt.Pipeli
     os.environ["DESTINATION__STAGING_DATASET_NAME_LAYOUT"] = "%s_load"  # `staging` is a word of our own
     # Rows know their line; without an order of its own a table is written once, and not again at the checkpoint.
     settings = {"preserve_insertion_order": False, "memory_limit": f"{memory_mb}MB"}
+    credentials = DuckDbCredentials(global_config=settings)
+    credentials.database = str(warehouse)
     warehouse.parent.mkdir(parents=True, exist_ok=True)
     return dlt.pipeline(
         "penstock",
         pipelines_dir=str(work_dir / "dlt" / "pipelines"),
-        destination=dlt.destinations.duckdb(DuckDbCredentials(str(warehouse), global_config=settings)),
+        destination=dlt.destinations.duckdb(credentials),
         dataset_name=DATASET,
     )
 
@@ -56,15 +62,6 @@ def finish_pending(pipeline: dlt.Pipeline, warehouse: Path) -> bool:
         pipeline.normalize()
         pipeline.load()
         return True
-
-
-def columns_of(pipeline: dlt.Pipeline, declared: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """The columns of the table of each source in `declared`, in their order; `declared` itself where there is none."""
-    tables: Mapping[str, Any] = pipeline.default_schema.tables if pipeline.default_schema_name else {}
-    return {
-        name: [column for column in tables.get(name, {}).get("columns", columns) if not column.startswith("_dlt_")]
-        for name, columns in declared.items()
-    }
 
 
 def land(pipeline: dlt.Pipeline, warehouse: Path, package: Package) -> None:

@@ -60,10 +60,14 @@ class SourceState:
 
 @dataclass(frozen=True)
 class State:
-    """Where reading stands: every source that has been read, by name, and the time that the last load bears."""
+    """Where reading stands: every source that has been read, by name, and the time that the last load bears.
+
+    `tables` holds the columns of every table of raw, in their order.
+    """
 
     sources: Mapping[str, SourceState] = field(default_factory=dict)
     last_loaded_at: datetime | None = None
+    tables: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def of(self, source: str) -> SourceState:
         """That of one source, also when it was never read."""
@@ -83,7 +87,8 @@ def read_state(warehouse: Path) -> State:
     if not warehouse.exists():
         return State()
     with open_warehouse(warehouse) as connection:
-        if not _see_loads(connection):
+        tables = _see_loads(connection)
+        if tables is None:
             return State()
         latest = connection.execute(_LATEST).fetchall()
         walks = connection.execute(_WALKS).fetchall()
@@ -100,7 +105,8 @@ def read_state(warehouse: Path) -> State:
         for kind, value in (("cursors", cursor), ("resumes", resume)):
             if value is not None:
                 found[source].setdefault(kind, {})[partition] = value
-    return State({source: SourceState(**parts) for source, parts in found.items()}, last[0] if last else None)
+    sources = {source: SourceState(**parts) for source, parts in found.items()}
+    return State(sources, last[0] if last else None, tables)
 
 
 def known_records(warehouse: Path, name: str, source: Source, state: SourceState) -> pa.Array | None:
@@ -171,20 +177,20 @@ def walked_values(warehouse: Path, name: str, state: SourceState, paths: Sequenc
     return {path: [value for (value,) in values] for path, values in found.items()}
 
 
-def _see_loads(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Make the view of complete loads; False where nothing was ever loaded."""
-    there = {
-        (table, column)
-        for table, column in connection.execute(
-            "select table_name, column_name from information_schema.columns where table_schema = 'raw'"
+def _see_loads(connection: duckdb.DuckDBPyConnection) -> dict[str, list[str]] | None:
+    """Make the view of complete loads; the columns of each table of raw, without dlt's. None where none was loaded."""
+    tables: dict[str, list[str]] = dict(
+        connection.execute(
+            "select table_name, list(column_name order by ordinal_position) "
+            "from information_schema.columns where table_schema = 'raw' group by all"
         ).fetchall()
-    }
-    if ("loads", "load_id") not in there or ("_dlt_loads", "load_id") not in there:
-        return False
+    )
+    if "load_id" not in tables.get("loads", ()) or "_dlt_loads" not in tables:
+        return None
     # A warehouse of an earlier version lacks the newest columns until the next landing adds them.
     columns = [
-        f"loads.{name}" if ("loads", name) in there else f"null::varchar as {name}"
+        f"loads.{name}" if name in tables["loads"] else f"null::varchar as {name}"
         for name in (*Load.__dataclass_fields__, "_dlt_load_id")
     ]
     connection.execute(_COMPLETE.format(columns=", ".join(columns)))
-    return True
+    return {table: [name for name in names if not name.startswith("_dlt_")] for table, names in tables.items()}

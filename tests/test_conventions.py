@@ -73,6 +73,16 @@ def test_importing_the_command_imports_nothing_heavy() -> None:
     assert not heavy & set(done.stdout.split())
 
 
+def test_a_file_is_ingested_without_the_imports_that_it_has_no_use_for(tmp_path: Path) -> None:
+    (tmp_path / "penstock.yml").write_text("sources: {hr__people: {type: csv, path: people.csv}}")
+    (tmp_path / "people.csv").write_text("id\n1\n")
+    command = [sys.executable, "-X", "importtime", "-m", "operations.cli", "--root", str(tmp_path), "ingest"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
+    assert {"dlt", "duckdb", "pyarrow"} <= imported
+    assert imported & {"pandas.core", "sqlalchemy", "great_expectations", "dbt", "psycopg", "httpx", "s3fs"} == set()
+
+
 def test_models_lie_in_the_folder_of_their_prefix(manifest: dict[str, Any]) -> None:
     for model in _models(manifest):
         layer, domain, *_ = Path(model["original_file_path"]).relative_to("dbt_project/models").parts
