@@ -54,7 +54,10 @@ class Bench:
 
     def people(self) -> list[tuple[Any, ...]]:
         """Every row of raw.hr__people: run, location, line, id, name."""
-        return self.query("select _run_id, _location, _line, id, name from raw.hr__people order by all")
+        return self.query(
+            "select run_id, _location, _line, id, name from raw.hr__people "
+            "inner join (select distinct load_id, run_id from raw.loads) on _load_id = load_id order by all"
+        )
 
     def notices(self) -> list[str]:
         """What was noticed in the last ingest."""

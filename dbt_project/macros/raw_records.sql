@@ -31,6 +31,7 @@
 {#-
     The records of a raw table that count: those of complete loads and, where a crash or a second copy of a file
     repeated a record (same content hash and line), only the latest. Every staging model of records starts here.
+    `_source` and `_run_id` are those of the load, which raw holds once and not with every record.
 
     It is read often and the table is long, so it avoids a window or a grouping of the whole table: contents of which
     raw holds as many records as one load counted hold no repeats. Only the others are looked through by line. The key
@@ -41,6 +42,7 @@
     with complete_loads as (
         select
             loads.load_id,
+            loads.run_id,
             loads.source,
             loads.content_hash,
             loads.count_loaded
@@ -59,12 +61,12 @@
 
     counted_contents as (
         select
-            records._source,
+            complete_loads.source,
             records._content_hash,
             count(*) as count_records
         from {{ records }} as records
-        where records._load_id in (select complete_loads.load_id from complete_loads)
-        group by records._source, records._content_hash
+        inner join complete_loads on records._load_id = complete_loads.load_id
+        group by complete_loads.source, records._content_hash
     ),
 
     doubtful_contents as (
@@ -72,7 +74,7 @@
         from counted_contents
         left join booked_contents
             on
-                counted_contents._source = booked_contents.source
+                counted_contents.source = booked_contents.source
                 and counted_contents._content_hash = booked_contents.content_hash
                 and counted_contents.count_records = booked_contents.count_loaded
         where booked_contents.content_hash is null
@@ -80,25 +82,27 @@
 
     numbered_records as (
         select
+            complete_loads.source as _source,
+            complete_loads.run_id as _run_id,
             records.*,
             row_number() over (
                 partition by records._content_hash, records._line
                 order by records._loaded_at desc, records._load_id desc, records._location asc
             ) as repeat_number
         from {{ records }} as records
-        where
-            records._load_id in (select complete_loads.load_id from complete_loads)
-            and records._content_hash in (select doubtful_contents._content_hash from doubtful_contents)
+        inner join complete_loads on records._load_id = complete_loads.load_id
+        where records._content_hash in (select doubtful_contents._content_hash from doubtful_contents)
     )
 
     select
+        complete_loads.source as _source,
+        complete_loads.run_id as _run_id,
         records.*,
         1 as repeat_number
     from {{ records }} as records
+    inner join complete_loads on records._load_id = complete_loads.load_id
     left join doubtful_contents on records._content_hash = doubtful_contents._content_hash
-    where
-        records._load_id in (select complete_loads.load_id from complete_loads)
-        and doubtful_contents._content_hash is null
+    where doubtful_contents._content_hash is null
     union all
     select numbered_records.*
     from numbered_records

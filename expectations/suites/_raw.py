@@ -10,7 +10,7 @@ from expectations.history import History
 from expectations.measure import ExpectMeasureToBeBetween
 from foundation.warehouse import quote_identifier, quote_literal
 
-LINEAGE = ("_source", "_location", "_content_hash", "_line", "_load_id", "_run_id", "_loaded_at")
+LINEAGE = ("_location", "_content_hash", "_line", "_load_id", "_loaded_at")
 KEY = ("_location", "_line")
 STALE_AFTER = timedelta(days=7)
 

@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[2]
 
 SOURCES = ("hr__employees", "payroll__employees", "directory__employees", "talent__employees")
 _LINEAGE = """
-    '{source}' as _source, 'in/{source}' as _location, 'hash' as _content_hash, i::bigint as _line,
-    '{source}-load' as _load_id, '{run}' as _run_id, timestamptz '{at}' as _loaded_at
+    'in/{source}' as _location, 'hash' as _content_hash, i::bigint as _line,
+    '{source}-{run}' as _load_id, timestamptz '{at}' as _loaded_at
 """
 _FIELDS = {
     "id": "(1000 + i)::varchar",
@@ -98,8 +98,8 @@ def _make_marts(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         "create table marts.outcomes_employees as "
         + " union all ".join(
-            f"""select _source as source, _load_id as load_id, _run_id as run_id, _location as location, _line as line,
-                _loaded_at as loaded_at, '{source}-' || _line as record_key,
+            f"""select '{source}' as source, _load_id as load_id, split_part(_load_id, '-', 2) as run_id,
+                _location as location, _line as line, _loaded_at as loaded_at, '{source}-' || _line as record_key,
                 case when _line % 50 = 49 then 'rejected' else 'accepted' end as outcome from raw.{source}"""
             for source in SOURCES
         )

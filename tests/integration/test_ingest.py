@@ -32,9 +32,10 @@ def test_rows_carry_where_they_came_from(bench: Bench) -> None:
     (bench.inbox / "a.csv").write_text("id,name\n1,Ann\n")
     bench.ingest()
     (row,) = bench.query(
-        "select _source, _location, _line, _run_id, _loaded_at, len(_content_hash) from raw.hr__people"
+        "select source, _location, _line, run_id, _loaded_at, _content_hash = content_hash from raw.hr__people "
+        "inner join raw.loads on _load_id = load_id"
     )
-    assert row == ("hr__people", "inbox/a.csv", 2, "run-1", START + timedelta(days=1), 64)
+    assert row == ("hr__people", "inbox/a.csv", 2, "run-1", START + timedelta(days=1), True)
 
 
 def test_only_what_is_new_is_read(bench: Bench) -> None:

@@ -16,7 +16,7 @@ import duckdb
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LINEAGE = "_source, _location, _content_hash, _line, _load_id, _run_id, _loaded_at"
+LINEAGE = "_location, _content_hash, _line, _load_id, _loaded_at"
 CSV_COLUMNS = ("id", "name", "email", "age", "department", "salary", "join_date", "is_active", "metadata", "updated_at")
 FIRST, SECOND = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)
 ANN = {
@@ -40,10 +40,7 @@ class Raw:
 
     def create(self) -> "Raw":
         """The empty tables."""
-        lineage = (
-            "_source varchar, _location varchar, _content_hash varchar, _line bigint, _load_id varchar, "
-            "_run_id varchar, _loaded_at timestamptz"
-        )
+        lineage = "_location varchar, _content_hash varchar, _line bigint, _load_id varchar, _loaded_at timestamptz"
         self.connection.execute("create schema raw")
         columns = ", ".join(f"{name} varchar" for name in CSV_COLUMNS)
         self.connection.execute(f"create table raw.hr__employees ({columns}, unknown varchar, {lineage})")
@@ -83,8 +80,7 @@ class Raw:
         self.loads += 1
         load, content = f"load{self.loads}", f"hash{self.loads}"
         numbered = [
-            [*row, source, f"{load}.file", content, line, load, "run", loaded_at]
-            for line, row in enumerate(rows, start=first_line)
+            [*row, f"{load}.file", content, line, load, loaded_at] for line, row in enumerate(rows, start=first_line)
         ]
         marks = ", ".join("?" * len(numbered[0]))
         self.connection.executemany(f"insert into raw.{source} ({names}, {LINEAGE}) values ({marks})", numbered)
