@@ -16,8 +16,7 @@ from foundation.warehouse import quote_identifier, quote_literal
 from ingestion.parcels import DEAD_LETTER_SCHEMA, Parcel
 from ingestion.readers.json_files.bits import Context, scan
 from ingestion.readers.json_files.records import Records
-from ingestion.readers.json_files.shapes import ABSENT
-from ingestion.readers.json_files.shapes import Shapes as JsonShapes
+from ingestion.readers.json_files.shapes import ABSENT, Shapes
 from ingestion.state import SourceState
 
 # Of many reasons in one parcel, so many are told.
@@ -25,8 +24,8 @@ MOST_TOLD = 3
 Notice = Callable[[str, str], None]
 
 
-class Shapes:
-    """The columns of a source and the types of its fields, as met so far; several threads ask and tell."""
+class SchemaContract:
+    """The columns and field types of a source as met so far, and its policy on drift; several threads ask and tell."""
 
     def __init__(self, name: str, source: AnySource, state: SourceState) -> None:
         self._name, self._policy = name, source.schema_drift
@@ -151,12 +150,12 @@ class Shapes:
             self._fields[name].add(ABSENT)
 
 
-def _record_shapes(connection: duckdb.DuckDBPyConnection, records: pa.ChunkedArray) -> JsonShapes:
+def _record_shapes(connection: duckdb.DuckDBPyConnection, records: pa.ChunkedArray) -> Shapes:
     texts = records.cast(pa.large_string()).combine_chunks()
     _, offsets, data = texts.buffers()
     places = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
     found = Records(data.to_pybytes(), places[:-1], places[1:], np.arange(len(texts)))
-    return JsonShapes(connection, found, scan(found.data, Context(), 0))
+    return Shapes(connection, found, scan(found.data, Context(), 0))
 
 
 def _set_aside(parcel: Parcel, rows: pa.Table, problem: str, record: str) -> Parcel:

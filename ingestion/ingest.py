@@ -14,12 +14,12 @@ import pyarrow as pa
 from foundation.errors import StorageError
 from foundation.events import Emit, Event
 from foundation.settings import Settings
-from ingestion.drift import Shapes
+from ingestion.drift import SchemaContract
 from ingestion.landing import Landing
 from ingestion.packages import Package
 from ingestion.parcels import Batch, Parcel
 from ingestion.parts import Part, parts_of, with_parents
-from ingestion.reading import STAGE, PartResult, Reading
+from ingestion.reading import STAGE, PartResult, ReaderPool
 from ingestion.sources import SourceReader
 from ingestion.state import known_records, read_state
 
@@ -103,11 +103,11 @@ def ingest(
         known={
             name: known_records(settings.warehouse, name, source, state.of(name)) for name, source in sources.items()
         },
-        shapes={name: Shapes(name, source, state.of(name)) for name, source in sources.items()},
+        shapes={name: SchemaContract(name, source, state.of(name)) for name, source in sources.items()},
     )
-    reading = Reading(parts, sources, reader.parcels, settings.concurrency, emit)
+    pool = ReaderPool(parts, sources, reader.parcels, settings.concurrency, emit)
     try:
-        with landing, reader, contextlib.closing(reading.parcels()) as parcels:
+        with landing, reader, contextlib.closing(pool.parcels()) as parcels:
             for package in _packages(parcels, folder, columns, landing.prepare):
                 landing.land(package)
     except OSError as error:
@@ -117,12 +117,12 @@ def ingest(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     results = {name: SourceResult() for name in names}
-    for part in reading.results:
+    for part in pool.results:
         results[part.part.source].counts.update(part.counts)
         results[part.part.source].errors += part.errors
     for name, result in results.items():
         emit(Event("failed" if result.errors else "finished", STAGE, name, "; ".join(result.errors), result.counts))
-    return IngestResult(results, reading.results)
+    return IngestResult(results, pool.results)
 
 
 def _packages(

@@ -33,7 +33,7 @@ class PartResult:
 ReadPart = Callable[[PartResult], Iterator[Parcel]]
 
 
-class Reading:
+class ReaderPool:
     """The threads that read. A source that takes ids from another one waits until that is read."""
 
     def __init__(

@@ -16,7 +16,7 @@ from foundation.errors import SourceError
 from foundation.events import Emit, Event
 from foundation.settings import Settings
 from foundation.sources import ApiSource, CsvSource, JsonSource, ParquetSource, Source
-from ingestion.drift import Shapes
+from ingestion.drift import SchemaContract
 from ingestion.parcels import Batch, Parcel, ParcelDraft
 from ingestion.parts import Part, parent_of
 from ingestion.readers.csv_files.encodings import open_text
@@ -53,7 +53,7 @@ class SourceReader:
     emit: Emit
     state: State
     known: Mapping[str, pa.Array | None]
-    shapes: Mapping[str, Shapes]
+    shapes: Mapping[str, SchemaContract]
     _contents: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     _ids: dict[str, dict[str, list[str]]] = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)

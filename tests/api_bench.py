@@ -98,16 +98,6 @@ def records_of(parcels: Sequence[Parcel]) -> list[str]:
     return [record for parcel in parcels if parcel.rows for (record,) in fetch(parcel.rows, "select record from found")]
 
 
-def letters_of(parcels: Sequence[Parcel], columns: str) -> list[tuple[Any, ...]]:
-    """Columns of the dead letters."""
-    return [
-        row
-        for parcel in parcels
-        if parcel.dead_letters
-        for row in fetch(parcel.dead_letters, f"select {columns} from found order by all")
-    ]
-
-
 def loads_of(parcels: Sequence[Parcel]) -> list[Load]:
     """The loads, one a page."""
     return [load for parcel in parcels for load in parcel.loads]

@@ -1,4 +1,4 @@
-"""A project of its own for every test that runs the command: a copy of this tree and a database of a real Postgres."""
+"""What tests start from: a batch; where they run the command, a copy of this tree and a database of a real Postgres."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from ingestion.parcels import Batch
 from publishing import embedded
 
 ROOT = Path(__file__).parent.parent
@@ -123,3 +125,11 @@ def project(tmp_path: Path, postgres: str, first_run: Project) -> Project:
     root = tmp_path / "pen stock"
     shutil.copytree(first_run.root, root)
     return Project(root, create_database(postgres, psycopg.conninfo.conninfo_to_dict(first_run.dsn)["dbname"]))
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Batch:
+    """A batch of a first run, for what a reader makes of a file."""
+    folder = tmp_path / "parcels"
+    folder.mkdir()
+    return Batch("run-1", datetime(2026, 1, 2, tzinfo=UTC), folder)

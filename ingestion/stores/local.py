@@ -14,6 +14,7 @@ from typing import Any
 
 from foundation.errors import SourceError
 from ingestion.stores.patterns import fits, has_wildcard, printable
+from ingestion.stores.streams import RewindableStream
 
 # A change within the grain of the file system's clock shows in no time stamp; the coarsest in use has 2 seconds.
 CLOCK_GRAIN_NS = 2_000_000_000
@@ -165,7 +166,7 @@ def _token(path: Path) -> str | None:
     return f"{about.st_dev}-{about.st_ino}-{about.st_size}-{about.st_mtime_ns}-{about.st_ctime_ns}"
 
 
-class _LocalStream(io.RawIOBase):
+class _LocalStream(RewindableStream):
     """The bytes of one version of a file; an error at the end when it was rewritten or cut meanwhile.
 
     Growth is no change, and neither is a new file put in its place: the old one is then read to its end.
@@ -175,29 +176,18 @@ class _LocalStream(io.RawIOBase):
         self._location = location
         self._file = io.FileIO(path, "rb", opener=_open_without_waiting)
         self._version = os.fstat(self._file.fileno())
-        self._taken, self._sum = 0, 0
+        self._sum = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._taken
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if (offset, whence) != (0, io.SEEK_SET):
-            raise io.UnsupportedOperation("a source is read from its start")
+    def _rewind(self) -> None:
         self._check()
-        self._taken, self._sum = self._file.seek(0), 0
-        return 0
+        self._file.seek(0)
+        self._sum = 0
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
         taken = self._file.readinto(view) or 0
         self._sum = zlib.crc32(view[:taken], self._sum)
-        self._taken += taken
+        self._position += taken
         if not taken and len(view):
             self._check()
         return taken
@@ -214,11 +204,11 @@ class _LocalStream(io.RawIOBase):
 
     def _sum_again(self) -> int:
         self._file.seek(0)
-        left, total = self._taken, 0
+        left, total = self._position, 0
         while left and (block := self._file.read(min(left, _BLOCK_BYTES))):
             total = zlib.crc32(block, total)
             left -= len(block)
-        self._file.seek(self._taken)
+        self._file.seek(self._position)
         return total
 
     def close(self) -> None:

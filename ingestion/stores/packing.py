@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ingestion.stores.streams import RewindableStream
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
@@ -70,7 +72,7 @@ def _begins(head: bytes, magic: bytes) -> bool:
     return head.startswith(magic) or (len(head) >= 4 and magic.startswith(head))
 
 
-class _Unpacked(io.RawIOBase):
+class _Unpacked(RewindableStream):
     """The data of a packed stream, of all its members one after the other.
 
     The readers of the standard library take what follows the last member of bzip2 and xz for nothing; here it is an
@@ -84,23 +86,10 @@ class _Unpacked(io.RawIOBase):
     def _begin(self) -> None:
         self._decoder = self._packing.decoder()
         self._rest = b""
-        self._position = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if (offset, whence) != (0, io.SEEK_SET):
-            raise io.UnsupportedOperation("a packed file is read from its start")
+    def _rewind(self) -> None:
         self._packed.seek(0)
         self._begin()
-        return 0
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from foundation.errors import ConfigError, SourceError
 from ingestion.stores.patterns import fits, has_wildcard, matches, printable
+from ingestion.stores.streams import RewindableStream
 
 # One request fetches this much ahead: on a line with a delay of 50 ms most of the time is then spent on bytes.
 READ_AHEAD_BYTES = 32 * 1024 * 1024
@@ -227,14 +228,13 @@ def _token(about: Mapping[str, Any]) -> str | None:
     return f"{mark.strip(chr(34))}-{about.get('size')}"
 
 
-class _RemoteStream(io.RawIOBase):
+class _RemoteStream(RewindableStream):
     """The bytes of one version of a remote file; an error at the end when there was more than one, or less of it."""
 
     def __init__(self, place: RemotePlace) -> None:
         self._place = place
         self._is_web = place.path.startswith(("http://", "https://"))
         self._head, self._known_head = b"", b""
-        self._position = 0
         try:
             self._about = place.about if self._is_web else place.filesystem.info(place.path)
             self._file = self._opened()
@@ -247,30 +247,18 @@ class _RemoteStream(io.RawIOBase):
             options = {"block_size": 0, "size": self._place.size() or 1}
         return self._place.filesystem.open(self._place.path, "rb", **options)
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if (offset, whence) != (0, io.SEEK_SET):
-            raise io.UnsupportedOperation("a source is read from its start")
-        if self._position:
-            try:
-                if self._is_web:
-                    self._file.close()
-                    self._file = self._opened()
-                    self._known_head, self._head = self._head, b""
-                else:
-                    self._file.seek(0)
-            except Exception as error:  # noqa: BLE001 - as above
-                raise self._place.failed(error) from None
-        self._position = 0
-        return 0
+    def _rewind(self) -> None:
+        if not self._position:
+            return
+        try:
+            if self._is_web:
+                self._file.close()
+                self._file = self._opened()
+                self._known_head, self._head = self._head, b""
+            else:
+                self._file.seek(0)
+        except Exception as error:  # noqa: BLE001 - as above
+            raise self._place.failed(error) from None
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")

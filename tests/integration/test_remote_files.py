@@ -10,7 +10,6 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,11 @@ import pytest
 
 from foundation.errors import PenstockError, SourceError
 from foundation.sources import CsvSource, ParquetSource
-from ingestion.parcels import Batch, Parcel
+from ingestion.parcels import Batch
 from ingestion.readers.csv_files.files import read_csv_file
-from ingestion.readers.framing import KnownPrefix
 from ingestion.readers.parquet_files.files import read_parquet_file
 from ingestion.stores import StoredFile, find_files, remote
-from tests.arrow import fetch
+from tests.arrow import known_after, rows_of
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -81,13 +79,6 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     raise AssertionError(log.read_text())
 
 
-@pytest.fixture
-def batch(tmp_path: Path) -> Batch:
-    folder = tmp_path / "parcels"
-    folder.mkdir()
-    return Batch("run-1", datetime(2026, 1, 2, tzinfo=UTC), folder)
-
-
 def find(address: str, allowed: list[str] | None = None) -> list[StoredFile]:
     return find_files(Path("/nowhere"), address, allowed)
 
@@ -103,15 +94,6 @@ def failure(address: str, allowed: list[str] | None = None) -> str:
         read(find(address, allowed)[0])
     assert SECRET not in raised.value.one_line()
     return raised.value.one_line()
-
-
-def rows_of(parcels: list[Parcel]) -> list[tuple[Any, ...]]:
-    return [
-        row
-        for parcel in parcels
-        if parcel.rows
-        for row in fetch(parcel.rows, "select _line, id, name from found order by _line")
-    ]
 
 
 def test_every_object_is_found_beyond_one_page_of_a_listing(s3: Any) -> None:
@@ -153,8 +135,7 @@ def test_an_object_written_anew_with_more_lines_is_read_on(s3: Any, batch: Batch
     s3.pipe("penstock-test/grown.csv", b"id,name\n1,a\n")
     (before,) = find("s3://penstock-test/grown.csv")
     (parcel,) = read_csv_file(before, "hr__employees", SOURCE, None, batch, lambda _: None)
-    load = parcel.loads[0]
-    known = KnownPrefix(load.position_bytes, load.lines, load.content_hash)
+    known = known_after([parcel])
 
     (same,) = find("s3://penstock-test/*grown.csv")
     assert before.token is not None

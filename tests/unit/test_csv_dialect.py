@@ -6,7 +6,6 @@ import io
 import json
 import tracemalloc
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,15 @@ from ingestion.readers.csv_files.dialect import NoTableError, find_dialect
 from ingestion.readers.csv_files.files import read_csv_file
 from ingestion.readers.framing import KnownPrefix
 from ingestion.stores import StoredFile
+from tests.arrow import known_after, letters_of, rows_of
 
 
 class Inbox:
     """One file that is written and read again and again, as runs do it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, batch: Batch) -> None:
         self.path = folder / "in.csv"
-        (folder / "parcels").mkdir()
-        self.batch = Batch("run-1", datetime(2026, 1, 2, tzinfo=UTC), folder / "parcels")
+        self.batch = batch
         self.notices: list[str] = []
         self.known: KnownPrefix | None = None
 
@@ -45,8 +44,7 @@ class Inbox:
         file = StoredFile(self.path, self.path.name)
         parcels = list(read_csv_file(file, "a__b", source, self.known, self.batch, self.notices.append, expected))
         if parcels:
-            load = parcels[-1].loads[0]
-            self.known = KnownPrefix(load.position_bytes, load.lines, load.content_hash)
+            self.known = known_after(parcels)
         return parcels
 
     def forget(self) -> "Inbox":
@@ -56,32 +54,17 @@ class Inbox:
 
 
 @pytest.fixture
-def inbox(tmp_path: Path) -> Inbox:
-    return Inbox(tmp_path)
+def inbox(tmp_path: Path, batch: Batch) -> Inbox:
+    return Inbox(tmp_path, batch)
+
+
+def values_of(parcels: Sequence[Parcel]) -> list[tuple[Any, ...]]:
+    """The values of every row, without its line."""
+    return [row[1:] for row in rows_of(parcels)]
 
 
 def columns_of(parcels: Sequence[Parcel]) -> list[str]:
     return [str(column) for column in json.loads(parcels[0].loads[0].columns)] if parcels else []
-
-
-def rows_of(parcels: Sequence[Parcel]) -> list[tuple[Any, ...]]:
-    """The values of every row, the lineage left out."""
-    found: list[tuple[Any, ...]] = []
-    for parcel in parcels:
-        if parcel.rows is not None:
-            rows = parcel.rows.sort_by("_line").select(list(parcel.row_columns))
-            found += zip(*(column.to_pylist() for column in rows.columns), strict=True)
-    return found
-
-
-def letters_of(parcels: Sequence[Parcel]) -> list[tuple[Any, ...]]:
-    """Line, reason and message of every dead letter."""
-    found: list[tuple[Any, ...]] = []
-    for parcel in parcels:
-        if parcel.dead_letters is not None:
-            letters = parcel.dead_letters.sort_by("line").select(["line", "reason", "message"])
-            found += zip(*(column.to_pylist() for column in letters.columns), strict=True)
-    return found
 
 
 def _people(delimiter: str, *, header: bool = True, point: str = ".") -> bytes:
@@ -282,7 +265,7 @@ def test_what_is_not_set_is_found_out(case: str, inbox: Inbox) -> None:
     data, columns, rows, options = DIALECTS[case]
     parcels = inbox.read(data, **options)
     assert columns_of(parcels) == columns.split()
-    assert rows_of(parcels) == rows
+    assert values_of(parcels) == rows
     assert letters_of(parcels) == []
 
 
@@ -293,7 +276,7 @@ def test_a_file_that_ends_in_its_head_and_one_that_goes_on_are_read_alike(case: 
         last = data.splitlines(keepends=True)[-1]
         inbox.read(data, **options)
         parcels = inbox.read(data + last, **options)
-        assert (columns_of(parcels), rows_of(parcels)) == (columns.split(), rows[-1:])
+        assert (columns_of(parcels), values_of(parcels)) == (columns.split(), rows[-1:])
 
 
 @pytest.mark.parametrize(
@@ -366,28 +349,28 @@ def test_one_stray_quote_switches_no_quoting_off(inbox: Inbox) -> None:
     lines = [f'{number};"x;{number}"' for number in range(1, 60)]
     lines[0] = '1;"a'
     parcels = inbox.read("\n".join(["id;name", *lines]).encode())
-    assert rows_of(parcels) == [(str(number), f"x;{number}") for number in range(2, 60)]
-    assert [(line, reason) for line, reason, _ in letters_of(parcels)] == [(2, "broken_quote")]
+    assert values_of(parcels) == [(str(number), f"x;{number}") for number in range(2, 60)]
+    assert letters_of(parcels, "line, reason") == [(2, "broken_quote")]
 
 
 def test_without_a_header_no_line_is_taken_for_one(inbox: Inbox) -> None:
     parcels = inbox.read(b"1,a\nid,name\n2,b\n", columns=["id", "name"], header=False)
-    assert rows_of(parcels) == [("1", "a"), ("id", "name"), ("2", "b")]
+    assert values_of(parcels) == [("1", "a"), ("id", "name"), ("2", "b")]
 
 
 def test_ragged_lines_hide_no_delimiter(inbox: Inbox) -> None:
     parcels = inbox.read(b"a;b;c\n1;2;3\n4;5\n6;7;8\n9;10;11;12\n")
-    assert rows_of(parcels) == [("1", "2", "3"), ("6", "7", "8")]
-    assert [(line, reason) for line, reason, _ in letters_of(parcels)] == [(3, "ragged_line"), (5, "ragged_line")]
+    assert values_of(parcels) == [("1", "2", "3"), ("6", "7", "8")]
+    assert letters_of(parcels, "line, reason") == [(3, "ragged_line"), (5, "ragged_line")]
 
 
 def test_a_head_that_later_shows_another_dialect_is_read_anew(inbox: Inbox) -> None:
-    assert rows_of(inbox.read(b"1,a\n")) == []
+    assert values_of(inbox.read(b"1,a\n")) == []
     parcels = inbox.read(b"1,a\n2,b\n3,c\n")
-    assert rows_of(parcels) == [("1", "a"), ("2", "b"), ("3", "c")]
+    assert values_of(parcels) == [("1", "a"), ("2", "b"), ("3", "c")]
     assert parcels[0].loads[0].start_bytes == 0
     assert "shows another dialect than before" in inbox.notices[0]
-    assert rows_of(inbox.read(b"1,a\n2,b\n3,c\n4,d\n")) == [("4", "d")]
+    assert values_of(inbox.read(b"1,a\n2,b\n3,c\n4,d\n")) == [("4", "d")]
 
 
 # --- header
@@ -406,7 +389,7 @@ def test_a_head_that_later_shows_another_dialect_is_read_anew(inbox: Inbox) -> N
 def test_a_file_without_text_gives_nothing_and_is_told(data: bytes, notice: str, inbox: Inbox) -> None:
     assert inbox.read(data) == []
     assert inbox.notices == [notice]
-    assert rows_of(inbox.read(data + "id,name\n1,a\n".encode("utf-16-le" if b"\xff" in data else "utf-8"))) == [
+    assert values_of(inbox.read(data + "id,name\n1,a\n".encode("utf-16-le" if b"\xff" in data else "utf-8"))) == [
         ("1", "a")
     ]
 
@@ -454,7 +437,7 @@ def test_a_line_without_end_takes_little_memory(inbox: Inbox) -> None:
 def test_headings_never_meet_the_columns_of_the_lineage(inbox: Inbox) -> None:
     parcels = inbox.read(b"_line,_source,_load_id,_content_hash\n1,2,3,4\n")
     assert columns_of(parcels) == ["line", "source", "load_id", "content_hash"]
-    assert rows_of(parcels) == [("1", "2", "3", "4")]
+    assert values_of(parcels) == [("1", "2", "3", "4")]
 
 
 def test_headings_in_every_spelling_give_each_column_its_values(inbox: Inbox) -> None:
@@ -465,7 +448,7 @@ def test_headings_in_every_spelling_give_each_column_its_values(inbox: Inbox) ->
     assert columns_of(parcels) == [
         *("id", "id_2", "id_3", "select", "x_drop_table_t", "two_lines", "имя", "名前", "column_9", "a_b", "a_b_2")
     ]
-    assert rows_of(parcels) == [tuple(str(number) for number in range(len(headings)))]
+    assert values_of(parcels) == [tuple(str(number) for number in range(len(headings)))]
 
 
 def test_a_long_heading_is_cut_alike_in_every_file() -> None:
@@ -480,7 +463,7 @@ def test_five_thousand_columns_are_read(inbox: Inbox) -> None:
     header = ";".join(f"c{number}" for number in range(5000))
     rows = "\n".join(";".join([str(row)] * 5000) for row in range(20))
     parcels = inbox.read(f"{header}\n{rows}\n".encode())
-    assert rows_of(parcels) == [(str(row),) * 5000 for row in range(20)]
+    assert values_of(parcels) == [(str(row),) * 5000 for row in range(20)]
 
 
 def test_a_delimiter_of_two_characters_is_found_in_the_header_whatever_else_is_there() -> None:
@@ -520,9 +503,9 @@ _TEXT = "id;name;größe\n1;Ångström;5\n2;naïve;6\n"
 def test_every_encoding_becomes_the_same_text(encoding: str, mark: bytes, declared: str | None, inbox: Inbox) -> None:
     parcels = inbox.read(mark + _TEXT.encode(encoding), encoding=declared)
     assert columns_of(parcels) == ["id", "name", "größe"]
-    assert rows_of(parcels) == [("1", "Ångström", "5"), ("2", "naïve", "6")]
+    assert values_of(parcels) == [("1", "Ångström", "5"), ("2", "naïve", "6")]
     grown = mark + (_TEXT + "3;été;7\n").encode(encoding)
-    assert rows_of(inbox.read(grown, encoding=declared)) == [("3", "été", "7")]
+    assert values_of(inbox.read(grown, encoding=declared)) == [("3", "été", "7")]
     assert inbox.read(grown, encoding=declared) == []
 
 
@@ -531,19 +514,19 @@ def test_text_of_many_bytes_a_letter_is_read_over_block_ends(encoding: str, inbo
     letter = "한" if encoding == "euc_kr" else "本"
     text = "id,name\n" + "".join(f"{number},{letter * (number % 7)}x\n" for number in range(120_000))
     parcels = inbox.read(text.encode(encoding), encoding=encoding)
-    assert rows_of(parcels) == [(str(number), letter * (number % 7) + "x") for number in range(120_000)]
+    assert values_of(parcels) == [(str(number), letter * (number % 7) + "x") for number in range(120_000)]
 
 
 def test_line_ends_of_an_old_mac_are_read_in_any_encoding_and_when_they_grow(inbox: Inbox) -> None:
     text = "id,näme\r" + "".join(f"{number},é\r" for number in range(100_000))
-    assert len(rows_of(inbox.read(text.encode("utf-16")))) == 100_000
-    assert rows_of(inbox.read((text + "x,ü\r").encode("utf-16"))) == [("x", "ü")]
+    assert len(values_of(inbox.read(text.encode("utf-16")))) == 100_000
+    assert values_of(inbox.read((text + "x,ü\r").encode("utf-16"))) == [("x", "ü")]
 
 
 def test_bytes_that_are_no_text_in_the_declared_encoding_set_their_line_aside(inbox: Inbox) -> None:
     data = b"id,name\n1,caf\xe9\n2,x\x81y\n3,z\n"
     parcels = inbox.read(data, encoding="cp1252")
-    assert rows_of(parcels) == [("1", "café"), ("3", "z")]
+    assert values_of(parcels) == [("1", "café"), ("3", "z")]
     message = "\\x81 is no text in cp1252; mend the line, or encoding in penstock.yml"
     assert letters_of(parcels) == [(3, "not_utf8", message)]
 
@@ -551,15 +534,15 @@ def test_bytes_that_are_no_text_in_the_declared_encoding_set_their_line_aside(in
 def test_a_utf16_file_that_breaks_off_inside_a_letter_loses_its_last_line_only(inbox: Inbox) -> None:
     data = "id,name\n1,a\n2,b\n".encode("utf-16")
     parcels = inbox.read(data[:-3])
-    assert rows_of(parcels) == [("1", "a")]
-    assert [(line, reason) for line, reason, _ in letters_of(parcels)] == [(3, "not_utf8")]
-    assert rows_of(inbox.read(data)) == [("1", "a"), ("2", "b")]
+    assert values_of(parcels) == [("1", "a")]
+    assert letters_of(parcels, "line, reason") == [(3, "not_utf8")]
+    assert values_of(inbox.read(data)) == [("1", "a"), ("2", "b")]
 
 
 def test_lines_of_another_encoding_are_set_aside_with_a_hint(inbox: Inbox) -> None:
     data = "id,name\n1,né\n".encode() + "2,né\n3,“x”\n".encode("cp1252") + b"4,z\n"
     parcels = inbox.read(data)
-    assert rows_of(parcels) == [("1", "né"), ("4", "z")]
+    assert values_of(parcels) == [("1", "né"), ("4", "z")]
     assert [line for line, _, _ in letters_of(parcels)] == [3, 4]
     assert all("set encoding: cp1252" in message for _, _, message in letters_of(parcels))
 
@@ -572,7 +555,7 @@ def test_lines_that_are_no_text_at_all_get_no_hint(inbox: Inbox) -> None:
 
 def test_a_nul_byte_makes_no_utf16(inbox: Inbox) -> None:
     parcels = inbox.read(b"id,name\n1,a\0\n2,b\n")
-    assert rows_of(parcels) == [("2", "b")]
+    assert values_of(parcels) == [("2", "b")]
     assert [line for line, _, _ in letters_of(parcels)] == [2]
 
 
@@ -609,7 +592,7 @@ def test_freeze_loads_nothing_of_a_file_whose_columns_are_gone(inbox: Inbox) -> 
         inbox.read(b"id,other\n1,a\n", columns=["id", "name"], schema_drift="freeze")
     with pytest.raises(SourceError, match="columns gone: email"):
         inbox.read(b"id,name\n1,a\n", expected=["id", "email"], schema_drift="freeze")
-    assert rows_of(inbox.read(b"id,more,name\n1,a,b\n", columns=["id", "name"], schema_drift="freeze"))
+    assert values_of(inbox.read(b"id,more,name\n1,a,b\n", columns=["id", "name"], schema_drift="freeze"))
 
 
 def test_dead_letter_sets_every_record_of_such_a_file_aside(inbox: Inbox) -> None:
@@ -631,7 +614,7 @@ def test_a_stray_quote_among_such_records_hides_none(inbox: Inbox) -> None:
 
 def test_evolve_loads_what_is_there(inbox: Inbox) -> None:
     parcels = inbox.read(b"id,other\n1,a\n", columns=["id", "name"])
-    assert (columns_of(parcels), rows_of(parcels)) == (["id", "other"], [("1", "a")])
+    assert (columns_of(parcels), values_of(parcels)) == (["id", "other"], [("1", "a")])
 
 
 # --- whatever a writer writes
@@ -652,7 +635,7 @@ def test_whatever_a_writer_writes_under_declared_columns_comes_back(
     options: dict[str, Any] = {"delimiter": delimiter, "quote": '"', "header": True} if is_set else {}
     parcels = inbox.forget().read(text.getvalue().encode(), columns=["id", "name", "note"], **options)
     assert letters_of(parcels) == []
-    assert [tuple(value or "" for value in row) for row in rows_of(parcels)] == table
+    assert [tuple(value or "" for value in row) for row in values_of(parcels)] == table
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -667,7 +650,7 @@ def test_whatever_a_writer_writes_comes_back_when_all_is_set(
     options = {"delimiter": delimiter, "quote": quote, "escape": escape or None, "header": True}
     parcels = inbox.forget().read(text.encode(), **options)
     assert letters_of(parcels) == []
-    assert rows_of(parcels) == table
+    assert values_of(parcels) == table
 
 
 @settings(max_examples=300, deadline=None)

@@ -2,8 +2,6 @@
 
 import csv
 import io
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +14,11 @@ from ingestion.parcels import Batch, Parcel
 from ingestion.readers.csv_files.files import read_csv_file
 from ingestion.readers.framing import KnownPrefix
 from ingestion.stores import StoredFile
-from tests.arrow import fetch
+from tests.arrow import known_after, letters_of, rows_of
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "hr__employees"
 SOURCE = CsvSource(type="csv", path="*.csv")
-
-
-@pytest.fixture
-def batch(tmp_path: Path) -> Batch:
-    folder = tmp_path / "parcels"
-    folder.mkdir(exist_ok=True)
-    return Batch("run-1", datetime(2026, 1, 2, tzinfo=UTC), folder)
+PLACE = "line, reason, byte_offset, byte_length"
 
 
 def read(
@@ -38,27 +30,6 @@ def read(
 ) -> list[Parcel]:
     notices = [] if notices is None else notices
     return list(read_csv_file(StoredFile(path, path.name), "hr__employees", source, known, batch, notices.append))
-
-
-def rows_of(parcels: Sequence[Parcel]) -> list[tuple[Any, ...]]:
-    """Line and values of every row, the lineage left out."""
-    found: list[tuple[Any, ...]] = []
-    for parcel in parcels:
-        if parcel.rows is not None:
-            columns = ", ".join(f'"{column}"' for column in parcel.row_columns)
-            found += fetch(parcel.rows, f"select _line, {columns} from found order by _line")
-    return found
-
-
-def letters_of(parcels: Sequence[Parcel]) -> list[tuple[Any, ...]]:
-    """Line, reason, offset and length of every dead letter."""
-    found: list[tuple[Any, ...]] = []
-    for parcel in parcels:
-        if parcel.dead_letters is not None:
-            found += fetch(
-                parcel.dead_letters, "select line, reason, byte_offset, byte_length from found order by line"
-            )
-    return found
 
 
 def read_bytes(data: bytes, batch: Batch, **options: Any) -> list[Parcel]:
@@ -104,7 +75,7 @@ def test_every_line_ends_in_one_place(
 ) -> None:
     parcels = read_bytes(b"id,name\n" + body, batch)
     assert rows_of(parcels) == rows
-    assert letters_of(parcels) == letters
+    assert letters_of(parcels, PLACE) == letters
 
 
 def test_blank_lines_are_skipped_and_counted(batch: Batch) -> None:
@@ -125,7 +96,7 @@ def test_a_zero_byte_file_gives_nothing(batch: Batch) -> None:
 
 def test_a_web_page_is_one_dead_letter(batch: Batch) -> None:
     parcels = read_bytes(b"<!DOCTYPE html>\n<p>Moved</p>\n", batch)
-    assert letters_of(parcels) == [(1, "unreadable_file", 0, 29)]
+    assert letters_of(parcels, PLACE) == [(1, "unreadable_file", 0, 29)]
     assert rows_of(parcels) == []
 
 
@@ -157,36 +128,31 @@ def test_another_dialect_is_read_as_declared(batch: Batch) -> None:
 
 def test_a_grown_file_gives_its_new_lines_only(batch: Batch) -> None:
     (first,) = read_bytes(b"id,name\n1,a\n", batch)
-    known = KnownPrefix(first.loads[0].position_bytes, first.loads[0].lines, first.loads[0].content_hash)
-    (second,) = read_bytes(b"id,name\n1,a\n2,b\n", batch, known=known)
+    (second,) = read_bytes(b"id,name\n1,a\n2,b\n", batch, known=known_after([first]))
     assert rows_of([second]) == [(3, "2", "b")]
     assert second.loads[0].lines == 3
 
 
 def test_a_grown_file_whose_last_line_had_no_newline_gives_its_new_lines_only(batch: Batch) -> None:
     (first,) = read_bytes(b"id,name\n1,a", batch)
-    known = KnownPrefix(first.loads[0].position_bytes, first.loads[0].lines, first.loads[0].content_hash)
-    (second,) = read_bytes(b"id,name\n1,a\n2,b\n", batch, known=known)
+    (second,) = read_bytes(b"id,name\n1,a\n2,b\n", batch, known=known_after([first]))
     assert rows_of([second]) == [(3, "2", "b")]
 
 
 def test_a_last_line_that_went_on_is_read_anew(batch: Batch) -> None:
     (first,) = read_bytes(b"id,name\n1,a", batch)
-    known = KnownPrefix(first.loads[0].position_bytes, first.loads[0].lines, first.loads[0].content_hash)
-    (second,) = read_bytes(b"id,name\n1,ab\n", batch, known=known)
+    (second,) = read_bytes(b"id,name\n1,ab\n", batch, known=known_after([first]))
     assert rows_of([second]) == [(2, "1", "ab")]
 
 
 def test_an_unchanged_file_gives_nothing(batch: Batch) -> None:
     (first,) = read_bytes(b"id,name\n1,a\n", batch)
-    known = KnownPrefix(first.loads[0].position_bytes, first.loads[0].lines, first.loads[0].content_hash)
-    assert read_bytes(b"id,name\n1,a\n", batch, known=known) == []
+    assert read_bytes(b"id,name\n1,a\n", batch, known=known_after([first])) == []
 
 
 def test_a_file_that_changed_in_its_head_is_read_anew(batch: Batch) -> None:
     (first,) = read_bytes(b"id,name\n1,a\n", batch)
-    known = KnownPrefix(first.loads[0].position_bytes, first.loads[0].lines, first.loads[0].content_hash)
-    (second,) = read_bytes(b"id,name\n1,z\n2,b\n", batch, known=known)
+    (second,) = read_bytes(b"id,name\n1,z\n2,b\n", batch, known=known_after([first]))
     assert rows_of([second]) == [(2, "1", "z"), (3, "2", "b")]
 
 
@@ -222,7 +188,7 @@ def test_whatever_the_bytes_are_each_one_is_accounted_for(batch: Batch, pieces: 
     lines = body.split(b"\n")
     lines = lines[:-1] if lines[-1] == b"" else lines
     taken: list[int] = []
-    for line, _, offset, length in letters_of(parcels):
+    for line, _, offset, length in letters_of(parcels, PLACE):
         text = (header + body)[offset : offset + length]
         taken += range(line, line + text.count(b"\n") + 1)
         assert (header + body)[:offset].count(b"\n") + 1 == line

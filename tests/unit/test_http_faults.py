@@ -2,8 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -23,11 +21,6 @@ PAGES = pytest.mark.parametrize("page", [1, 3, LAST_PAGE])
 def server() -> Iterator[FaultServer]:
     with fault_server() as running:
         yield running
-
-
-@pytest.fixture
-def batch(tmp_path: Path) -> Batch:
-    return Batch("run-1", datetime(2026, 1, 2, tzinfo=UTC), tmp_path)
 
 
 def read(server: FaultServer, batch: Batch, parcels: list[Parcel]) -> None:

@@ -8,7 +8,8 @@ from werkzeug import Request, Response
 
 from foundation.errors import ConfigError, SourceError
 from ingestion.parcels import Parcel
-from tests.api_bench import ApiBench, json_response, letters_of, loads_of, records_of, state_after
+from tests.api_bench import ApiBench, json_response, loads_of, records_of, state_after
+from tests.arrow import letters_of
 
 EACH = {"url": "${API_BASE_URL}/people/{id}", "for_each": {"source": "talent__teams", "field": "id"}}
 

@@ -10,7 +10,8 @@ import pytest
 from werkzeug import Request, Response
 
 from foundation.errors import ConfigError, SourceError
-from tests.api_bench import PAGED, QUICK, ApiBench, json_response, letters_of, loads_of, records_of
+from tests.api_bench import PAGED, QUICK, ApiBench, json_response, loads_of, records_of
+from tests.arrow import letters_of
 
 OFFSET = {"type": "offset", "page_param": "at", "first_page": 0, "size_param": "limit", "size": 2}
 CURSOR = {"type": "cursor", "page_param": "at", "next_path": "next"}

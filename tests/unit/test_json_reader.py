@@ -3,8 +3,6 @@
 import gzip
 import hashlib
 import json
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -18,14 +16,7 @@ from ingestion.readers.json_files import files as json_files
 from ingestion.readers.json_files.files import read_json_file
 from ingestion.readers.json_files.framing import LONGEST_RECORD
 from ingestion.stores import StoredFile
-from tests.arrow import fetch
-
-
-@pytest.fixture
-def batch(tmp_path: Path) -> Batch:
-    folder = tmp_path / "parcels"
-    folder.mkdir()
-    return Batch("run-1", datetime(2026, 1, 2, tzinfo=UTC), folder)
+from tests.arrow import fetch, known_after, letters_of, rows_of
 
 
 def read(
@@ -35,24 +26,6 @@ def read(
     path.write_bytes(data)
     source = JsonSource(type="json", path="input.json", format=form)
     return list(read_json_file(StoredFile(path, "input.json"), "hr__employees", source, known, batch))
-
-
-def rows_of(parcels: list[Parcel]) -> list[tuple[int, str]]:
-    return [
-        row
-        for parcel in parcels
-        if parcel.rows
-        for row in fetch(parcel.rows, "select _line, record from found order by _line")
-    ]
-
-
-def letters_of(parcels: list[Parcel]) -> list[tuple[Any, ...]]:
-    return [
-        row
-        for parcel in parcels
-        if parcel.dead_letters
-        for row in fetch(parcel.dead_letters, "select line, reason, record from found order by line")
-    ]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +142,7 @@ def test_every_record_ends_in_one_place(
 ) -> None:
     parcels = read(data, batch)
     assert rows_of(parcels) == rows
-    assert letters_of(parcels) == letters
+    assert letters_of(parcels, "line, reason, record") == letters
 
 
 def test_deep_nesting_is_a_dead_letter_or_a_row_but_no_crash(batch: Batch) -> None:
@@ -185,13 +158,12 @@ def test_blank_lines_are_skipped_and_counted(batch: Batch) -> None:
 
 def test_grown_lines_give_the_new_ones_only(batch: Batch) -> None:
     (first,) = read(b'{"a":1}\n', batch)
-    known = KnownPrefix(first.loads[0].position_bytes, first.loads[0].lines, first.loads[0].content_hash)
-    assert rows_of(read(b'{"a":1}\n{"a":2}\n', batch, known)) == [(2, '{"a":2}')]
+    assert rows_of(read(b'{"a":1}\n{"a":2}\n', batch, known_after([first]))) == [(2, '{"a":2}')]
 
 
 def test_an_array_that_is_what_it_was_gives_nothing(batch: Batch) -> None:
     (first,) = read(b'[{"a":1}]', batch)
-    known = KnownPrefix(first.loads[0].position_bytes, first.loads[0].lines, first.loads[0].content_hash)
+    known = known_after([first])
     assert read(b'[{"a":1}]', batch, known) == []
     assert rows_of(read(b'[{"a":1},{"a":2}]', batch, known)) == [(2, '{"a":2}')]
     assert rows_of(read(b'[{"a":2}]', batch, known)) == [(1, '{"a":2}')]
@@ -227,11 +199,6 @@ def test_whatever_the_bytes_are_each_line_is_accounted_for(batch: Batch, pieces:
     lines = lines[:-1] if lines[-1] == b"" else lines
     assert sum(parcel.count("read") for parcel in parcels) == len(lines)
     assert len(rows_of(parcels)) + len(letters_of(parcels)) == sum(line != b"" for line in lines)
-
-
-def known_after(parcels: list[Parcel]) -> KnownPrefix:
-    load = parcels[-1].loads[0]
-    return KnownPrefix(load.position_bytes, load.lines, load.content_hash)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +310,7 @@ def test_a_gzip_file_is_read_unpacked(batch: Batch) -> None:
 def test_every_item_is_a_row_or_a_letter(batch: Batch, items: list[str], comma: str) -> None:
     parcels = read(f"[{comma.join(items)}]".encode(), batch, form="array")
     wanted = [item.strip() for item in items] if items != [""] else []
-    found = dict(rows_of(parcels)) | {line: record for line, _, record in letters_of(parcels)}
+    found = dict(rows_of(parcels)) | dict(letters_of(parcels, "line, record"))
     assert [found[number] for number in sorted(found)] == wanted
     assert [line for line, _ in rows_of(parcels)] == [
         number for number, item in enumerate(wanted, start=1) if item in ('{"a":1}', '{"a":"é"}', "{ }")
@@ -383,7 +350,7 @@ def test_nothing_after_a_break_is_taken_for_a_record(batch: Batch, monkeypatch: 
     data = b'[{"a":1}, ' + _STRAY + b', {"c":1}' * 50 + b"]"
     parcels = read(data, batch)
     assert rows_of(parcels) == [(1, '{"a":1}')]
-    assert letters_of(parcels) == [(2, "broken_document", data[10:].decode())]
+    assert letters_of(parcels, "line, reason, record") == [(2, "broken_document", data[10:].decode())]
     assert parcels[-1].loads[0].position_bytes == len(data)
 
 

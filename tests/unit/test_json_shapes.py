@@ -3,8 +3,6 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -17,16 +15,9 @@ from ingestion.parcels import Batch, Parcel
 from ingestion.readers.json_files import files as json_files
 from ingestion.readers.json_files.files import read_json_file
 from ingestion.stores import StoredFile
-from tests.arrow import fetch
+from tests.arrow import fetch, letters_of
 
 Policy = Literal["evolve", "freeze", "dead_letter"]
-
-
-@pytest.fixture
-def batch(tmp_path: Path) -> Batch:
-    folder = tmp_path / "parcels"
-    folder.mkdir()
-    return Batch("run-1", datetime(2026, 1, 2, tzinfo=UTC), folder)
 
 
 def read(
@@ -43,10 +34,6 @@ def fields_of(parcel: Parcel) -> dict[str, list[str]]:
     assert fields is not None
     found: dict[str, list[str]] = json.loads(fields)
     return found
-
-
-def letters_of(parcel: Parcel) -> list[tuple[Any, ...]]:
-    return fetch(parcel.dead_letters, "select line, reason, message, record from found order by line")
 
 
 @pytest.mark.parametrize("joint", ["\n", ","])
@@ -137,7 +124,7 @@ def test_evolve_loads_records_of_another_shape(batch: Batch) -> None:
 def test_dead_letter_sets_records_of_another_shape_aside(batch: Batch) -> None:
     expected = _EXPECTED | {"never_seen": ["absent"]}
     (parcel,) = read(_DRIFTED, batch, "dead_letter", expected)
-    assert letters_of(parcel) == [
+    assert letters_of([parcel], "line, reason, message, record") == [
         (2, "schema_drift", "the key 'id' is text, expected number", '{"id":"2","name":"x"}'),
         (3, "schema_drift", "the key 'name' is absent, expected text", '{"id":3}'),
         (5, "schema_drift", "the key 'note' is object, expected absent or text", '{"id":5,"name":"x","note":{}}'),

@@ -5,8 +5,6 @@ import hashlib
 import json
 import math
 import uuid
-from collections.abc import Sequence
-from datetime import UTC
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,16 +22,9 @@ from ingestion.readers.framing import KnownPrefix
 from ingestion.readers.parquet_files import files as parquet_files
 from ingestion.readers.parquet_files.files import read_parquet_file
 from ingestion.stores import StoredFile
-from tests.arrow import fetch
+from tests.arrow import fetch, known_after, letters_of, rows_of
 
 SOURCE = ParquetSource(type="parquet", path="*.parquet")
-
-
-@pytest.fixture
-def batch(tmp_path: Path) -> Batch:
-    folder = tmp_path / "parcels"
-    folder.mkdir()
-    return Batch("run-1", datetime.datetime(2026, 1, 2, tzinfo=UTC), folder)
 
 
 @pytest.fixture
@@ -44,30 +35,6 @@ def path(tmp_path: Path) -> Path:
 def read(path: Path, batch: Batch, known: KnownPrefix | None = None, notices: list[str] | None = None) -> list[Parcel]:
     notice = ([] if notices is None else notices).append
     return list(read_parquet_file(StoredFile(path, path.name), "hr__employees", SOURCE, known, batch, notice))
-
-
-def rows_of(parcels: Sequence[Parcel]) -> list[tuple[Any, ...]]:
-    """Line and values of every row, the lineage left out."""
-    found: list[tuple[Any, ...]] = []
-    for parcel in parcels:
-        if parcel.rows is not None:
-            columns = ", ".join(f'"{column}"' for column in parcel.row_columns)
-            found += fetch(parcel.rows, f"select _line, {columns} from found order by _line")
-    return found
-
-
-def letters_of(parcels: Sequence[Parcel]) -> list[tuple[Any, ...]]:
-    found: list[tuple[Any, ...]] = []
-    for parcel in parcels:
-        if parcel.dead_letters is not None:
-            found += fetch(parcel.dead_letters, "select line, reason, message, record from found order by line")
-    return found
-
-
-def prefix(parcels: Sequence[Parcel]) -> KnownPrefix:
-    """What the next run knows after the last of these parcels."""
-    load = parcels[-1].loads[0]
-    return KnownPrefix(load.position_bytes, load.lines, load.content_hash)
 
 
 def texts(array: pa.Array, path: Path, batch: Batch) -> list[Any]:
@@ -202,10 +169,10 @@ def test_a_long_file_is_cut_into_parcels_and_read_on_behind_each(
     assert 0 not in [load.position_bytes for load in loads]
     assert loads[-1].position_bytes == path.stat().st_size
     for done in range(1, len(parcels)):
-        rest = read(path, batch, prefix(parcels[:done]))
+        rest = read(path, batch, known_after(parcels[:done]))
         assert rows_of(rest) == expected[loads[done - 1].lines :]
         assert rest[0].loads[0].start_bytes == loads[done - 1].position_bytes
-    assert read(path, batch, prefix(parcels)) == []
+    assert read(path, batch, known_after(parcels)) == []
 
 
 def test_parcels_of_wide_rows_are_bounded_by_their_bytes(
@@ -220,7 +187,7 @@ def test_a_changed_file_is_a_new_version(path: Path, batch: Batch) -> None:
     numbered(path, 10, 10)
     before = read(path, batch)
     numbered(path, 11, 10)
-    after = read(path, batch, prefix(before))
+    after = read(path, batch, known_after(before))
     assert len(rows_of(after)) == 11
     assert after[0].loads[0].start_bytes == 0
     assert after[0].loads[0].content_hash != before[0].loads[0].content_hash
@@ -230,7 +197,7 @@ def test_a_file_without_rows_is_read_once_and_takes_the_place_of_the_one_before(
     pq.write_table(pa.table({"a": pa.array([], pa.int64())}), path)
     (parcel,) = parcels = read(path, batch)
     assert (parcel.rows, parcel.count("read"), parcel.loads[0].position_bytes) == (None, 0, path.stat().st_size)
-    assert read(path, batch, prefix(parcels)) == []
+    assert read(path, batch, known_after(parcels)) == []
 
 
 @pytest.mark.parametrize(
@@ -250,12 +217,12 @@ def test_a_file_that_is_no_parquet_is_one_dead_letter_and_not_asked_again(
     numbered(path, 1_000, 100)
     path.write_bytes(spoil(path.read_bytes()))
     parcels = read(path, batch)
-    ((line, reason, told, _),) = letters_of(parcels)
+    ((line, reason, told),) = letters_of(parcels)
     assert (line, reason) == (1, "unreadable_file")
     assert message in told
     assert "/" not in told.replace("and/or", "")
     if path.stat().st_size:
-        assert read(path, batch, prefix(parcels)) == []
+        assert read(path, batch, known_after(parcels)) == []
 
 
 def test_of_a_file_with_a_damaged_row_group_the_others_are_read(path: Path, batch: Batch) -> None:
@@ -272,12 +239,12 @@ def test_of_a_file_with_a_damaged_row_group_the_others_are_read(path: Path, batc
     path.write_bytes(data)
     parcels = read(path, batch)
     lines = [row[0] for row in rows_of(parcels)]
-    ((line, reason, message, _),) = letters_of(parcels)
+    ((line, reason, message),) = letters_of(parcels)
     assert reason == "unreadable_rows"
     assert "to 20,000 cannot be read" in message
     assert lines == [*range(1, line), *range(20_001, 30_001)]
     assert 10_001 <= line <= 20_000
-    assert prefix(parcels).lines == 30_000
+    assert known_after(parcels).lines == 30_000
 
 
 def test_text_that_no_database_takes_is_set_aside_row_by_row(path: Path, batch: Batch) -> None:
@@ -292,7 +259,7 @@ def test_text_that_no_database_takes_is_set_aside_row_by_row(path: Path, batch: 
         (8, "7", None),
         (9, "8", "last"),
     ]
-    assert [(line, reason) for line, reason, _, _ in letters_of(parcels)] == [
+    assert letters_of(parcels, "line, reason") == [
         (2, "not_utf8"),
         (4, "not_utf8"),
         (6, "not_utf8"),
@@ -300,7 +267,7 @@ def test_text_that_no_database_takes_is_set_aside_row_by_row(path: Path, batch: 
         (10, "not_utf8"),
     ]
     assert parcels[0].count("read") == 10
-    assert letters_of(parcels)[1][3] == "{'id': 3, 'word': 'bad \\\\xff'}"
+    assert letters_of(parcels, "line, record")[1][1] == "{'id': 3, 'word': 'bad \\\\xff'}"
 
 
 def test_rows_that_have_no_text_are_set_aside_in_a_short_stretch(
@@ -311,13 +278,13 @@ def test_rows_that_have_no_text_are_set_aside_in_a_short_stretch(
     maps[700] = [("key", 1), ("key", 2)]  # which a map may not hold
     pq.write_table(pa.table({"map": pa.array(maps, pa.map_(pa.string(), pa.int64()))}), path)
     parcels = read(path, batch)
-    ((first, reason, message, _),) = letters_of(parcels)
+    ((first, reason, message),) = letters_of(parcels)
     assert reason == "unreadable_rows"
     assert "duplicate key" in message
     lost = 1_000 - len(rows_of(parcels))
     assert 0 < lost < 20
     assert first <= 701 < first + lost
-    assert prefix(parcels).lines == 1_000
+    assert known_after(parcels).lines == 1_000
 
 
 def test_a_file_that_is_not_there_is_told(path: Path, batch: Batch) -> None:

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import random
@@ -94,6 +95,17 @@ def test_a_packed_file_gives_lines_and_whole_blocks_and_begins_anew(
         assert stream.read(200_000) == LINES[:200_000]
         assert stream.read(10_000_000) == LINES[200_000:]
         stream.seek(0)
+        assert stream.read() == LINES
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_file_is_sought_at_its_start_and_nowhere_else(
+    pack: Callable[[bytes], bytes], stored: Callable[[bytes], StoredFile]
+) -> None:
+    with stored(pack(LINES)).open() as stream:
+        for offset, whence in ((100_000_000, io.SEEK_SET), (0, io.SEEK_END)):
+            with pytest.raises(io.UnsupportedOperation, match="from its start"):
+                stream.seek(offset, whence)
         assert stream.read() == LINES
 
 

@@ -10,10 +10,13 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from ingestion.stores.streams import RewindableStream
 
 HEAD_BYTES = 1 << 20
 BYTE_ORDER_MARK = codecs.BOM_UTF8
@@ -98,8 +101,8 @@ def _recoded(stream: io.BufferedIOBase, encoding: str, *, only_returns: bool = F
     return io.BufferedReader(_Recoder(stream, encoding, only_returns), _BLOCK)
 
 
-class _Recoder(io.RawIOBase):
-    """`stream` as UTF-8, block by block; can go back to its start and nowhere else."""
+class _Recoder(RewindableStream):
+    """`stream` as UTF-8, block by block."""
 
     def __init__(self, stream: io.BufferedIOBase, encoding: str, only_returns: bool) -> None:
         self._stream, self._encoding, self._only_returns = stream, encoding, only_returns
@@ -111,27 +114,12 @@ class _Recoder(io.RawIOBase):
             self._decode = codecs.getincrementaldecoder(self._encoding)(_UNDECODABLE_HANDLER).decode
         self._pending = memoryview(b"")
         self._ended = False
-        self._position = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_CUR and offset == 0:
-            return self._position
-        if whence != io.SEEK_SET or offset != 0:
-            raise io.UnsupportedOperation("a recoded stream goes back to its start only")
+    def _rewind(self) -> None:
         self._stream.seek(0)
         self._start()
-        return 0
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int:
         while not self._pending and not self._ended:
             block = self._stream.read(_BLOCK)
             self._ended = not block
