@@ -103,7 +103,7 @@ def ingest(
         known={
             name: known_records(settings.warehouse, name, source, state.of(name)) for name, source in sources.items()
         },
-        shapes={name: SchemaContract(name, source, state.of(name)) for name, source in sources.items()},
+        contracts={name: SchemaContract(name, source, state.of(name)) for name, source in sources.items()},
     )
     pool = ReaderPool(parts, sources, reader.parcels, settings.concurrency, emit)
     try:

@@ -43,7 +43,7 @@ BLOCK_BYTES = 4 * 1024 * 1024
 class SourceReader:
     """Reads the parts of all sources, from several threads.
 
-    Per source: `known` are the digests of records that a lag window brings again, `shapes` what its records look like.
+    Per source: `known` are the digests of records that a lag window brings again, `contracts` the schemas that hold.
     """
 
     root: Path
@@ -53,7 +53,7 @@ class SourceReader:
     emit: Emit
     state: State
     known: Mapping[str, pa.Array | None]
-    shapes: Mapping[str, SchemaContract]
+    contracts: Mapping[str, SchemaContract]
     _contents: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     _ids: dict[str, dict[str, list[str]]] = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -101,7 +101,7 @@ class SourceReader:
         else:
             found = self._files(part, state, result)
         for parcel in found:
-            parcel = self.shapes[part.source].check(self._skip_copies(part.source, parcel), self._notice)
+            parcel = self.contracts[part.source].check(self._skip_copies(part.source, parcel), self._notice)
             yield replace(parcel, loads=[replace(load, partition=part.name) for load in parcel.loads])
 
     def _pages(self, part: Part, source: ApiSource, state: SourceState) -> Iterator[Parcel]:
@@ -161,10 +161,10 @@ class SourceReader:
             notice(f"{file.location} holds the same as {twin}, which is loaded; skipped")
             yield _empty_parcel(self.batch, name, source.type, file.location, state.prefixes[twin])
         elif isinstance(source, CsvSource):
-            expected = self.shapes[name].expected_columns
+            expected = self.contracts[name].expected_columns
             yield from read_csv_file(file, name, source, known, self.batch, notice, expected)
         elif isinstance(source, JsonSource):
-            yield from read_json_file(file, name, source, known, self.batch, self.shapes[name].expected_fields)
+            yield from read_json_file(file, name, source, known, self.batch, self.contracts[name].expected_fields)
         elif isinstance(source, ParquetSource):
             yield from read_parquet_file(file, name, source, known, self.batch, notice)
 
