@@ -10,7 +10,7 @@ from benchmarks.measure import Command, Subject, expect_rows
 from benchmarks.penstock import penstock
 from benchmarks.subjects import rival_command
 
-TITLE = "A paged API into the warehouse"
+TITLE = "A paged API that answers at once into the warehouse"
 ORDER = 4
 AGAINST = "httpx loop"
 PAGE_SIZE = 1000
@@ -19,13 +19,19 @@ MOST_ROWS = 500_000
 
 def subjects(context: Context) -> list[Subject]:
     """Penstock, a bare httpx loop with the same concurrency, and the limit of the server itself."""
-    dataset = context.dataset("pages", min(context.rows, MOST_ROWS), page_size=PAGE_SIZE)
-    url = context.stack.enter_context(api_server.serve(dataset.path, PAGE_SIZE)) + "/records"
-    side_by_side = f"{context.concurrency} at a time, {PAGE_SIZE:,} records a page"
+    return paged_subjects(context, PAGE_SIZE, latency=0.0)
+
+
+def paged_subjects(context: Context, page_size: int, *, latency: float) -> list[Subject]:
+    """The same for pages of another size, from a server that takes `latency` seconds for each answer."""
+    dataset = context.dataset("pages", min(context.rows, MOST_ROWS), page_size=page_size)
+    server = api_server.serve(dataset.path, page_size, latency=latency)
+    url = context.stack.enter_context(server) + "/records"
+    side_by_side = f"{context.concurrency} at a time, {page_size:,} records a page"
     return [
-        penstock(dataset, page_source(url, PAGE_SIZE), settings={"CONCURRENCY": str(context.concurrency)}),
-        _loop(AGAINST, "httpx_loop", dataset, url, context.concurrency, f"{side_by_side}, bodies only read"),
-        _loop("server's limit", "socket_loop", dataset, url, context.concurrency, "bare sockets"),
+        penstock(dataset, page_source(url, page_size), settings={"CONCURRENCY": str(context.concurrency)}),
+        _loop(AGAINST, "httpx_loop", dataset, url, page_size, context.concurrency, f"{side_by_side}, bodies only read"),
+        _loop("server's limit", "socket_loop", dataset, url, page_size, context.concurrency, "bare sockets"),
     ]
 
 
@@ -37,11 +43,11 @@ def page_source(url: str, page_size: int | None) -> dict[str, object]:
     return {"type": "api", "url": url, "records_path": "data", "pagination": pagination}
 
 
-def _loop(name: str, rival: str, dataset: Dataset, url: str, concurrency: int, note: str) -> Subject:
-    pages = -(-dataset.rows // PAGE_SIZE)
+def _loop(name: str, rival: str, dataset: Dataset, url: str, page_size: int, concurrency: int, note: str) -> Subject:
+    pages = -(-dataset.rows // page_size)
 
     def prepare(_folder: Path) -> Command:
-        return rival_command(rival, f"{url}?per_page={PAGE_SIZE}", str(pages), str(concurrency))
+        return rival_command(rival, f"{url}?per_page={page_size}", str(pages), str(concurrency))
 
     def check(_folder: Path, output: str) -> None:
         told = json.loads(output.strip().splitlines()[-1])

@@ -5,7 +5,7 @@ from benchmarks.measure import Subject
 from benchmarks.penstock import nothing_new, penstock
 
 TITLE = "Penstock at several sizes"
-ORDER = 5
+ORDER = 6
 AGAINST = "penstock, least"
 
 
