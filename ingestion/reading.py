@@ -43,6 +43,7 @@ class Reading:
         self._sources, self._read, self._emit, self._concurrency = sources, read, emit, concurrency
         self._ready: queue.Queue[Parcel | BaseException | PartResult] = queue.Queue(maxsize=concurrency)
         self._stopped = threading.Event()
+        self._is_stop_told = False
 
     def parcels(self) -> Generator[Parcel | None]:
         """The parcels of all parts as they come; None when none came for a second.
@@ -103,13 +104,19 @@ class Reading:
             self._ready.put(error)
         finally:
             result.seconds = time.monotonic() - started
+            # Here, because this thread takes the next part before the failure is known to anyone else.
+            if self._stops_others(result):
+                self._stopped.set()
             self._ready.put(result)
+
+    def _stops_others(self, result: PartResult) -> bool:
+        return bool(result.errors) and self._sources[result.part.source].fail_fast
 
     def _finish(self, result: PartResult) -> None:
         if result.state == "reading":
             result.state = "failed" if result.errors else "done"
-        if result.errors and self._sources[result.part.source].fail_fast and not self._stopped.is_set():
-            self._stopped.set()
+        if self._stops_others(result) and not self._is_stop_told:
+            self._is_stop_told = True
             self._emit(
                 Event("noticed", STAGE, result.part.source, "it failed and is fail_fast: no other source is read")
             )

@@ -172,6 +172,8 @@ def test_a_source_that_fails_fast_stops_the_others(tmp_path: Path) -> None:
     (bench.inbox / "a.csv").write_text("id\n1\n")
     result = bench.ingest()
     assert {each.part.source: each.state for each in result.parts} == {"hr__first": "failed", "hr__second": "stopped"}
+    assert result.sources["hr__second"].counts["read"] == 0
+    assert bench.notices() == ["it failed and is fail_fast: no other source is read"]
     bench.configure("concurrency: 1\nsources:" + config.replace("FAST", "fail_fast: false"))
     result = bench.ingest()
     assert {each.part.source: each.state for each in result.parts} == {"hr__first": "failed", "hr__second": "done"}
