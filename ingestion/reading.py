@@ -20,13 +20,17 @@ STAGE = "ingest"
 
 @dataclass
 class PartResult:
-    """What a run read of one part. `errors` are the files or pages that could not be read."""
+    """What a run read of one part. `errors` are the files or pages that could not be read.
+
+    `parents` are the parts of the source that it takes ids from.
+    """
 
     part: Part
     state: Literal["waiting", "reading", "done", "failed", "stopped"] = "waiting"
     counts: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    parents: Sequence["PartResult"] = ()
 
 
 # Reads one part: its parcels, with what cannot be read noted in the result.
@@ -40,6 +44,9 @@ class Reading:
         self, parts: Sequence[Part], sources: Mapping[str, Source], read: ReadPart, concurrency: int, emit: Emit
     ) -> None:
         self.results = [PartResult(part) for part in parts]
+        for result in self.results:
+            parent = parent_of(result.part.settings)
+            result.parents = [one for one in self.results if one.part.source == parent]
         self._sources, self._read, self._emit, self._concurrency = sources, read, emit, concurrency
         self._ready: queue.Queue[Parcel | BaseException | PartResult] = queue.Queue(maxsize=concurrency)
         self._stopped = threading.Event()
@@ -78,8 +85,7 @@ class Reading:
                     running -= isinstance(self._ready.get(), PartResult)
 
     def _waits(self, result: PartResult) -> bool:
-        parent = parent_of(result.part.settings)
-        return any(one.part.source == parent and one.state in ("waiting", "reading") for one in self.results)
+        return any(parent.state in ("waiting", "reading") for parent in result.parents)
 
     def _run(self, result: PartResult) -> None:
         started = time.monotonic()

@@ -224,6 +224,30 @@ def test_details_are_asked_for_each_id_and_fail_alone(
     assert "set 2" in letter[3]
 
 
+def test_a_field_that_gives_no_id_is_told(tmp_path: Path, server: HTTPServer) -> None:
+    asked = serve_datasets(server, broken=())
+    bench = bench_of(tmp_path, LIST_AND_DETAIL.replace("field: slug", "field: slugg"))
+    result = bench.ingest({"BASE": server.url_for("").rstrip("/")})
+    assert (asked, result.errors) == ([], [])
+    assert bench.notices() == ["no record of lab__datasets has the field 'slugg', so nothing is asked for"]
+
+
+def test_no_ids_of_an_empty_list_are_no_mistake(tmp_path: Path, server: HTTPServer) -> None:
+    server.expect_request("/datasets").respond_with_json([])
+    bench = bench_of(tmp_path, LIST_AND_DETAIL)
+    assert bench.ingest({"BASE": server.url_for("").rstrip("/")}).errors == []
+    assert bench.notices() == []
+
+
+def test_no_ids_because_their_source_failed_is_a_failure(tmp_path: Path, server: HTTPServer) -> None:
+    server.expect_request("/datasets").respond_with_data("broken", status=500)
+    bench = bench_of(tmp_path, LIST_AND_DETAIL)
+    result = bench.ingest({"BASE": server.url_for("").rstrip("/")})
+    assert {each.part.source: each.state for each in result.parts} == dict.fromkeys(result.sources, "failed")
+    (error,) = result.sources["lab__details"].errors
+    assert "no id to ask for, because lab__datasets failed" in error
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
