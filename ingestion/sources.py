@@ -95,6 +95,9 @@ class SourceReader:
         part = result.part
         if part.problem is not None:
             raise part.problem
+        if part.nothing:
+            self._notice(part.source, part.nothing)
+            return
         state = self.state.of(part.source)
         if isinstance(part.settings, ApiSource):
             found = self._pages(part, part.settings, state, result.parents)

@@ -163,6 +163,18 @@ def test_files_are_partitions_and_so_are_globs(tmp_path: Path) -> None:
     ]
 
 
+def test_days_that_have_not_come_yet_are_told(tmp_path: Path, server: HTTPServer) -> None:
+    asked = serve_products(server)
+    partitions = "{ by: dates, start: 2026-01-03, step: 1, priority: { '2026-01-03': 1 } }"
+    bench = bench_of(tmp_path, shop(partitions, 'params: { day: "{start}" }'))
+    base = {"BASE": server.url_for("").rstrip("/")}
+    result = bench.ingest(base)
+    assert (asked, result.errors, list(result.sources)) == ([], [], ["shop__products"])
+    assert bench.notices() == ["there is no part before 2026-01-03, the start of its partitions"]
+    bench.ingest(base)
+    assert (asked, bench.notices()) == ([{"day": "2026-01-03"}], [])
+
+
 def test_a_source_that_fails_fast_stops_the_others(tmp_path: Path) -> None:
     config = """
   hr__first: { type: csv, path: "inbox/none.csv", priority: 1, FAST }
@@ -254,6 +266,14 @@ def test_no_ids_because_their_source_failed_is_a_failure(tmp_path: Path, server:
         (shop("{ by: values, values: [a] }"), "nothing tells its parts apart"),
         (shop("{ by: range, start: 1, stop: 5 }", 'params: { a: "{start}" }'), "by: range needs start, stop, step"),
         (shop("{ by: dates, start: 5, step: 1 }", 'params: { a: "{start}" }'), "takes days as yyyy-mm-dd"),
+        (
+            shop("{ by: range, start: 5, stop: 1, step: 1 }", 'params: { a: "{start}" }'),
+            "makes no part: start 5 is not before stop 1",
+        ),
+        (
+            shop("{ by: dates, start: 2026-01-02, stop: 2026-01-02, step: 1 }", 'params: { a: "{start}" }'),
+            "makes no part: start 2026-01-02 is not before stop 2026-01-02",
+        ),
         (shop("{ by: files }"), "has no files"),
         (
             shop("{ by: values, values: [a], priority: { b: 1 } }", 'params: { a: "{value}" }'),
