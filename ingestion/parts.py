@@ -18,7 +18,8 @@ MOST_PARTS = 100_000
 class Part:
     """One part of a source, its placeholders filled in. `name` is empty where the source has no partitions.
 
-    `files` are those of a part that is a file; `problem` is why it cannot be read at all.
+    `files` are those of a part that is a file; `problem` is why it cannot be read at all, `nothing` why there is
+    nothing to read yet.
     """
 
     source: str
@@ -27,6 +28,7 @@ class Part:
     priority: tuple[int, int] = (0, 0)
     files: Sequence[StoredFile] | None = None
     problem: PenstockError | None = None
+    nothing: str = ""
 
 
 def parts_of(root: Path, settings: Settings, names: Sequence[str], today: date) -> list[Part]:
@@ -80,9 +82,20 @@ def _parts(root: Path, settings: Settings, name: str, today: date) -> Iterator[P
         for file in files:
             yield Part(name, file.location, source, (source.priority, rank.get(file.location, 0)), [file])
         return
+    start, stop = partitions.start, partitions.stop
+    if partitions.by in ("range", "dates") and stop is not None and start >= stop:  # type: ignore[operator]
+        raise ConfigError(
+            f"sources.{name}.partitions makes no part: start {start} is not before stop {stop}",
+            where="penstock.yml",
+            fix="stop is the first that is not read",
+        )
     made = list(itertools.islice(_values(partitions, today), MOST_PARTS + 1))
     if len(made) > MOST_PARTS:
         raise ConfigError(f"sources.{name}.partitions makes more than {MOST_PARTS:,} parts", fix="take larger steps")
+    if not made:
+        nothing = f"there is no part before {start}, the start of its partitions"
+        yield Part(name, "", source, (source.priority, 0), nothing=nothing)
+        return
     unknown = [part for part in rank if part not in {part for part, _ in made}]
     if unknown:
         raise ConfigError(

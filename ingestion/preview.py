@@ -36,6 +36,9 @@ def preview(root: Path, settings: Settings, variables: Mapping[str, str], today:
         try:
             if part.problem is not None:
                 raise part.problem
+            if part.nothing:
+                yield Preview(part.source, _place(source), part.nothing)
+                continue
             if isinstance(source, ApiSource):
                 yield Preview(part.source, source.url, _ask(part, source, settings, variables, known))
                 continue

@@ -20,13 +20,17 @@ STAGE = "ingest"
 
 @dataclass
 class PartResult:
-    """What a run read of one part. `errors` are the files or pages that could not be read."""
+    """What a run read of one part. `errors` are the files or pages that could not be read.
+
+    `parents` are the parts of the source that it takes ids from.
+    """
 
     part: Part
     state: Literal["waiting", "reading", "done", "failed", "stopped"] = "waiting"
     counts: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    parents: Sequence["PartResult"] = ()
 
 
 # Reads one part: its parcels, with what cannot be read noted in the result.
@@ -40,9 +44,13 @@ class ReaderPool:
         self, parts: Sequence[Part], sources: Mapping[str, Source], read: ReadPart, concurrency: int, emit: Emit
     ) -> None:
         self.results = [PartResult(part) for part in parts]
+        for result in self.results:
+            parent = parent_of(result.part.settings)
+            result.parents = [one for one in self.results if one.part.source == parent]
         self._sources, self._read, self._emit, self._concurrency = sources, read, emit, concurrency
         self._ready: queue.Queue[Parcel | BaseException | PartResult] = queue.Queue(maxsize=concurrency)
         self._stopped = threading.Event()
+        self._is_stop_told = False
 
     def parcels(self) -> Generator[Parcel | None]:
         """The parcels of all parts as they come; None when none came for a second.
@@ -77,8 +85,7 @@ class ReaderPool:
                     running -= isinstance(self._ready.get(), PartResult)
 
     def _waits(self, result: PartResult) -> bool:
-        parent = parent_of(result.part.settings)
-        return any(one.part.source == parent and one.state in ("waiting", "reading") for one in self.results)
+        return any(parent.state in ("waiting", "reading") for parent in result.parents)
 
     def _run(self, result: PartResult) -> None:
         started = time.monotonic()
@@ -103,13 +110,19 @@ class ReaderPool:
             self._ready.put(error)
         finally:
             result.seconds = time.monotonic() - started
+            # Here, because this thread takes the next part before the failure is known to anyone else.
+            if self._stops_others(result):
+                self._stopped.set()
             self._ready.put(result)
+
+    def _stops_others(self, result: PartResult) -> bool:
+        return bool(result.errors) and self._sources[result.part.source].fail_fast
 
     def _finish(self, result: PartResult) -> None:
         if result.state == "reading":
             result.state = "failed" if result.errors else "done"
-        if result.errors and self._sources[result.part.source].fail_fast and not self._stopped.is_set():
-            self._stopped.set()
+        if self._stops_others(result) and not self._is_stop_told:
+            self._is_stop_told = True
             self._emit(
                 Event("noticed", STAGE, result.part.source, "it failed and is fail_fast: no other source is read")
             )

@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,7 +15,7 @@ import pyarrow as pa
 from foundation.errors import SourceError
 from foundation.events import Emit, Event
 from foundation.settings import Settings
-from foundation.sources import ApiSource, CsvSource, JsonSource, ParquetSource, Source
+from foundation.sources import ApiSource, CsvSource, ForEach, JsonSource, ParquetSource, Source
 from ingestion.drift import SchemaContract
 from ingestion.parcels import Batch, Parcel, ParcelDraft
 from ingestion.parts import Part, parent_of
@@ -95,16 +95,21 @@ class SourceReader:
         part = result.part
         if part.problem is not None:
             raise part.problem
+        if part.nothing:
+            self._notice(part.source, part.nothing)
+            return
         state = self.state.of(part.source)
         if isinstance(part.settings, ApiSource):
-            found = self._pages(part, part.settings, state)
+            found = self._pages(part, part.settings, state, result.parents)
         else:
             found = self._files(part, state, result)
         for parcel in found:
             parcel = self.contracts[part.source].check(self._skip_copies(part.source, parcel), self._notice)
             yield replace(parcel, loads=[replace(load, partition=part.name) for load in parcel.loads])
 
-    def _pages(self, part: Part, source: ApiSource, state: SourceState) -> Iterator[Parcel]:
+    def _pages(
+        self, part: Part, source: ApiSource, state: SourceState, parents: Sequence[PartResult]
+    ) -> Iterator[Parcel]:
         from ingestion.readers.apis.reader import ApiReader
 
         with self._lock:
@@ -112,6 +117,8 @@ class SourceReader:
             collect = self._ids[part.source]
             parent = parent_of(source)
             ids = self._ids[parent].get(source.for_each.field, []) if parent and source.for_each else None
+        if source.for_each and not ids:
+            self._tell_why_no_ids(part.source, source.for_each, parents)
         return ApiReader(
             part.source,
             source,
@@ -124,6 +131,13 @@ class SourceReader:
             collect=collect,
             notice=lambda text: self._notice(part.source, text),
         ).parcels()
+
+    def _tell_why_no_ids(self, name: str, for_each: ForEach, parents: Sequence[PartResult]) -> None:
+        parent = for_each.source
+        if any(one.errors for one in parents):
+            raise SourceError(f"{name}: no id to ask for, because {parent} failed", fix="run again once that is read")
+        if sum(one.counts["read"] for one in parents):
+            self._notice(name, f"no record of {parent} has the field {for_each.field!r}, so nothing is asked for")
 
     def _files(self, part: Part, state: SourceState, result: PartResult) -> Iterator[Parcel]:
         source = part.settings

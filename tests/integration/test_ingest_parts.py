@@ -163,6 +163,18 @@ def test_files_are_partitions_and_so_are_globs(tmp_path: Path) -> None:
     ]
 
 
+def test_days_that_have_not_come_yet_are_told(tmp_path: Path, server: HTTPServer) -> None:
+    asked = serve_products(server)
+    partitions = "{ by: dates, start: 2026-01-03, step: 1, priority: { '2026-01-03': 1 } }"
+    bench = bench_of(tmp_path, shop(partitions, 'params: { day: "{start}" }'))
+    base = {"BASE": server.url_for("").rstrip("/")}
+    result = bench.ingest(base)
+    assert (asked, result.errors, list(result.sources)) == ([], [], ["shop__products"])
+    assert bench.notices() == ["there is no part before 2026-01-03, the start of its partitions"]
+    bench.ingest(base)
+    assert (asked, bench.notices()) == ([{"day": "2026-01-03"}], [])
+
+
 def test_a_source_that_fails_fast_stops_the_others(tmp_path: Path) -> None:
     config = """
   hr__first: { type: csv, path: "inbox/none.csv", priority: 1, FAST }
@@ -172,6 +184,8 @@ def test_a_source_that_fails_fast_stops_the_others(tmp_path: Path) -> None:
     (bench.inbox / "a.csv").write_text("id\n1\n")
     result = bench.ingest()
     assert {each.part.source: each.state for each in result.parts} == {"hr__first": "failed", "hr__second": "stopped"}
+    assert result.sources["hr__second"].counts["read"] == 0
+    assert bench.notices() == ["it failed and is fail_fast: no other source is read"]
     bench.configure("concurrency: 1\nsources:" + config.replace("FAST", "fail_fast: false"))
     result = bench.ingest()
     assert {each.part.source: each.state for each in result.parts} == {"hr__first": "failed", "hr__second": "done"}
@@ -222,12 +236,44 @@ def test_details_are_asked_for_each_id_and_fail_alone(
     assert "set 2" in letter[3]
 
 
+def test_a_field_that_gives_no_id_is_told(tmp_path: Path, server: HTTPServer) -> None:
+    asked = serve_datasets(server, broken=())
+    bench = bench_of(tmp_path, LIST_AND_DETAIL.replace("field: slug", "field: slugg"))
+    result = bench.ingest({"BASE": server.url_for("").rstrip("/")})
+    assert (asked, result.errors) == ([], [])
+    assert bench.notices() == ["no record of lab__datasets has the field 'slugg', so nothing is asked for"]
+
+
+def test_no_ids_of_an_empty_list_are_no_mistake(tmp_path: Path, server: HTTPServer) -> None:
+    server.expect_request("/datasets").respond_with_json([])
+    bench = bench_of(tmp_path, LIST_AND_DETAIL)
+    assert bench.ingest({"BASE": server.url_for("").rstrip("/")}).errors == []
+    assert bench.notices() == []
+
+
+def test_no_ids_because_their_source_failed_is_a_failure(tmp_path: Path, server: HTTPServer) -> None:
+    server.expect_request("/datasets").respond_with_data("broken", status=500)
+    bench = bench_of(tmp_path, LIST_AND_DETAIL)
+    result = bench.ingest({"BASE": server.url_for("").rstrip("/")})
+    assert {each.part.source: each.state for each in result.parts} == dict.fromkeys(result.sources, "failed")
+    (error,) = result.sources["lab__details"].errors
+    assert "no id to ask for, because lab__datasets failed" in error
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
         (shop("{ by: values, values: [a] }"), "nothing tells its parts apart"),
         (shop("{ by: range, start: 1, stop: 5 }", 'params: { a: "{start}" }'), "by: range needs start, stop, step"),
         (shop("{ by: dates, start: 5, step: 1 }", 'params: { a: "{start}" }'), "takes days as yyyy-mm-dd"),
+        (
+            shop("{ by: range, start: 5, stop: 1, step: 1 }", 'params: { a: "{start}" }'),
+            "makes no part: start 5 is not before stop 1",
+        ),
+        (
+            shop("{ by: dates, start: 2026-01-02, stop: 2026-01-02, step: 1 }", 'params: { a: "{start}" }'),
+            "makes no part: start 2026-01-02 is not before stop 2026-01-02",
+        ),
         (shop("{ by: files }"), "has no files"),
         (
             shop("{ by: values, values: [a], priority: { b: 1 } }", 'params: { a: "{value}" }'),

@@ -190,6 +190,27 @@ def test_only_a_walk_that_came_to_its_end_moves_the_cursor(api: ApiBench) -> Non
     assert last.cursor == "9"  # of a page that the run before has read
 
 
+def test_a_cursor_path_that_is_in_no_record_is_told(api: ApiBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_pages, "BUNDLE_PAGES", 1)
+    api.serve_pages([[{"id": 1}], [{"id": 2}]])
+    api.read(**CURSOR)
+    told = "no record has the field 'at' of cursor_path: every run reads all of them again"
+    assert api.notices == [told]
+    known = SourceState(cursors={"": "5"})  # of a time when the field was there
+    api.read(arguments={"state": known}, **CURSOR)
+    assert api.notices == [told, told]
+
+
+@pytest.mark.parametrize("pages", [[], [[{"id": 1}], [{"id": 2, "at": 7}], [{"id": 3}]]])
+def test_a_cursor_path_of_some_records_or_of_none_that_came_is_no_mistake(
+    api: ApiBench, monkeypatch: pytest.MonkeyPatch, pages: list[list[dict[str, int]]]
+) -> None:
+    monkeypatch.setattr(http_pages, "BUNDLE_PAGES", 1)
+    api.serve_pages(pages)
+    api.read(**CURSOR)
+    assert api.notices == []
+
+
 @pytest.mark.parametrize(
     ("cursor", "lag", "since"),
     [

@@ -125,6 +125,53 @@ def test_offsets_step_by_what_the_server_gives(api: ApiBench, concurrency: int, 
     assert records_of(api.read(concurrency, records_path="data", pagination=OFFSET)) == texts(range(total))
 
 
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("largest", [100, 10])
+def test_after_a_first_page_that_is_short_one_more_is_asked_for(api: ApiBench, concurrency: int, largest: int) -> None:
+    total = min(28, largest)
+    serve_offsets(api, total, largest=largest)
+    paging = {**OFFSET, "size": 100}
+    assert records_of(api.read(concurrency, records_path="data", pagination=paging)) == texts(range(total))
+    assert api.asked("at") == ["0", str(total)]
+
+
+def test_after_the_last_page_one_more_is_asked_for_where_it_ended(api: ApiBench) -> None:
+    serve_offsets(api, 28)
+    paging = {**OFFSET, "size": 3}
+    assert records_of(api.read(1, records_path="data", pagination=paging)) == texts(range(28))
+    assert api.asked("at") == [str(start) for start in range(0, 28, 3)] + ["28"]
+
+
+def test_pages_beyond_the_end_are_no_more_than_are_asked_for_at_once(api: ApiBench) -> None:
+    serve_offsets(api, 28)
+    assert records_of(api.read(4, records_path="data", pagination={**OFFSET, "size": 3})) == texts(range(28))
+    beyond = [start for start in api.asked("at") if int(start) >= 28]
+    assert "28" in beyond
+    assert set(beyond) <= {"28", "30", "33", "36"}
+
+
+def test_no_page_is_asked_for_beyond_one_that_is_known_to_be_empty(api: ApiBench) -> None:
+    def answer(request: Request) -> Response:
+        start = int(request.args["at"])
+        time.sleep({2: 0.2, 4: 0.4}.get(start, 0))  # those beyond the end answer before it
+        return json_response({"data": items(range(start, min(start + 2, 6)))})
+
+    api.serve(answer)
+    assert records_of(api.read(4, records_path="data", pagination=OFFSET)) == texts(range(6))
+    assert sorted(api.asked("at")) == ["0", "2", "4", "6", "8"]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_a_hole_between_full_pages_of_offsets_is_found_out(api: ApiBench, concurrency: int) -> None:
+    def answer(request: Request) -> Response:
+        start = int(request.args["at"])
+        return json_response({"data": [] if start == 4 else items(range(start, min(start + 2, 9)))})
+
+    api.serve(answer)
+    with pytest.raises(SourceError, match="page 3 is empty, but the one after it is not"):
+        api.read(concurrency, records_path="data", pagination=OFFSET)
+
+
 def test_a_short_page_in_the_middle_loses_nothing(api: ApiBench) -> None:
     def answer(request: Request) -> Response:
         start = int(request.args["at"])

@@ -63,6 +63,7 @@ class Reading:
 
     `shown` spells an address without secrets, or tells that it cannot by None. `since` is where the walk began,
     `newest` the newest cursor, `records` how many came, all up to the last bundle. `query` is what is asked for.
+    `has_cursor` is whether any record had one, None while no record came.
     """
 
     batch: Batch
@@ -78,6 +79,7 @@ class Reading:
     newest: str | None = None
     records: int = 0
     started_at: str = ""
+    has_cursor: bool | None = None
 
 
 class PageBundle:
@@ -197,6 +199,8 @@ class PageBundle:
         if reading.source.cursor_path is None:
             return {}
         newest = newest_by_page(records, reading.source.cursor_path, reading.newest)
+        if len(records):
+            reading.has_cursor = reading.has_cursor or any(page >= 0 for page in newest)
         if newest:
             lagged(newest[max(newest)], reading.source.cursor_lag)
         return newest

@@ -87,6 +87,9 @@ class ApiReader:
             if bundle.items:
                 unsound = isinstance(failure, UnsoundWalk)
                 yield bundle.seal(Ending.UNSOUND if unsound else Ending.CUT if failure else Ending.WHOLE)
+            if reading.has_cursor is False:
+                what = f"no record has the field {self.source.cursor_path!r} of cursor_path"
+                self.notice(f"{what}: every run reads all of them again")
             if failure is not None:
                 raise failure
 

@@ -103,11 +103,11 @@ class Walk:
 
     def _numbered(self, start: Position) -> Iterator[Page]:
         ahead: deque[tuple[Position, Future[Answer]]] = deque()
-        following, step = start, 0
+        # `most` is how many are asked for at once, `is_short` whether the last page was shorter than it might be.
+        following, step, most, is_short = start, 0, 1, False
         try:
             while True:
-                # Until one page has come, nobody knows how many there are and how large they get.
-                while len(ahead) < (self.ahead if step else 1) and not self._is_beyond(len(ahead) * step):
+                while len(ahead) < most and not self._is_beyond(len(ahead) * step) and not _holds_end(ahead):
                     ahead.append((following, self._submit(following)))
                     following = self._after(following, step or self.page_size)
                 if not ahead:
@@ -118,17 +118,26 @@ class Walk:
                 if not page.count:
                     if position == start:
                         yield page
-                    self._prove_end(position, step, ahead)
+                    if not is_short:
+                        self._prove_end(position, step, ahead)
                     return
                 yield page
                 if self.paging.next_path is not None and _is_none(value_at(answer.body.rest, self.paging.next_path)):
                     return
-                if self.paging.type == "offset" and page.count != step:
+                # Until one page has come, nobody knows how many there are and how large they get.
+                most = self.ahead
+                if self.paging.type == "page":
+                    step = max(step, page.count)
+                    continue
+                if page.count != step:
                     # The server gives as much as it likes: go on where this page really ended.
                     _abandon(ahead)
                     assert page.following is not None
                     following = page.following
-                step = page.count if self.paging.type == "offset" else max(step, page.count)
+                if page.count < (step or self.page_size):
+                    most = 1  # it may be the last one
+                is_short = page.count < (step or (self.page_size if self.paging.size_param else 0))
+                step = page.count
         finally:
             _abandon(ahead)
 
@@ -294,6 +303,14 @@ class Walk:
 
 def _is_none(value: Any) -> bool:
     return value is None or value is False or value in ("", 0)
+
+
+def _holds_end(ahead: deque[tuple[Position, Future[Answer]]]) -> bool:
+    """Whether one of the pages that are on their way has come and is empty."""
+    return any(
+        future.done() and not future.cancelled() and future.exception() is None and not future.result().body.count
+        for _, future in ahead
+    )
 
 
 def _abandon(ahead: deque[tuple[Position, Future[Answer]]]) -> None:
