@@ -46,7 +46,7 @@ class Inbox:
         parcels = list(read_csv_file(file, "a__b", source, self.known, self.batch, self.notices.append, expected))
         if parcels:
             load = parcels[-1].loads[0]
-            self.known = KnownPrefix(load.position_bytes, load.lines, load.content_hash)
+            self.known = KnownPrefix(load.position_bytes, load.lines, load.content_hash.partition("-")[0], load.dialect)
         return parcels
 
     def forget(self) -> "Inbox":
