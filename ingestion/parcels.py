@@ -87,7 +87,8 @@ class Load:
 
     A stretch that starts at 0 begins a new version of its file, which takes the place of the one before. `fields` is
     JSON: what a record held, name to types, where raw has it whole. `token` is what the store says of the file's
-    version. `resume` is JSON: where the pages after this one begin; null once there are none.
+    version. `resume` is JSON: where the pages after this one begin; null once there are none. `dialect` is JSON: how a
+    CSV file was read, {} where it showed no table.
     """
 
     load_id: str
@@ -111,6 +112,7 @@ class Load:
     fields: str | None = None
     token: str | None = None
     resume: str | None = None
+    dialect: str | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ class ParcelDraft:
     kind: str
     location: str
     content_hash: str
+    dialect: str | None = None
     load_id: str = field(default_factory=new_load_id)
     letters: list[DeadLetter] = field(default_factory=list)
     _bulk: list[pa.Table] = field(default_factory=list)
@@ -253,6 +256,7 @@ class ParcelDraft:
             columns=json.dumps(list(columns)),
             cursor=cursor,
             loaded_at=self.batch.loaded_at,
+            dialect=self.dialect,
         )
         return Parcel([load], self._rows if loaded else None, columns, self._letters())
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from foundation.errors import PenstockError
 from foundation.settings import Settings
-from foundation.sources import ApiSource, CsvSource, FileSource, ParquetSource, Source
+from foundation.sources import ApiSource, CsvSource, FileSource, JsonSource, ParquetSource, Source
 from ingestion.parts import Part, parts_of, with_parents
 from ingestion.readers.csv_files.encodings import open_text
+from ingestion.readers.csv_files.files import reads_alike
 from ingestion.readers.framing import KnownPrefix, read_chunks
-from ingestion.state import SourceState, read_state
+from ingestion.state import SourceState, read_state, version_token
 from ingestion.stores import StoredFile, find_files
 
 BLOCK_BYTES = 4 * 1024 * 1024
@@ -52,10 +53,11 @@ def _place(source: Source) -> str:
     return source.url if isinstance(source, ApiSource) else source.path
 
 
-def _look(name: str, source: FileSource, file: StoredFile, state: SourceState) -> Preview:
+def _look(name: str, source: CsvSource | JsonSource | ParquetSource, file: StoredFile, state: SourceState) -> Preview:
     known = state.prefixes.get(file.location)
     try:
-        if known is not None and file.token is not None and file.token == state.tokens.get(file.location):
+        token = version_token(file.token, source)
+        if known is not None and token is not None and token == state.tokens.get(file.location):
             finding = "nothing new"
         elif isinstance(source, ParquetSource):
             finding = _compare_whole(file, known)
@@ -76,6 +78,8 @@ def _compare_prefix(file: StoredFile, source: FileSource, known: KnownPrefix | N
             size += chunk.end - chunk.offset
     if known is None:
         return f"new, {size:,} bytes"
+    if (size == 0 or first_offset) and isinstance(source, CsvSource) and not reads_alike(file, source, known):
+        return f"read with another dialect, {known.position_bytes + size:,} bytes"
     if size == 0:
         return "nothing new"
     return f"grown by {size:,} bytes" if first_offset else f"changed, {size:,} bytes"

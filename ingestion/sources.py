@@ -20,12 +20,12 @@ from ingestion.drift import SchemaContract
 from ingestion.parcels import Batch, Parcel, ParcelDraft
 from ingestion.parts import Part, parent_of
 from ingestion.readers.csv_files.encodings import open_text
-from ingestion.readers.csv_files.files import read_csv_file
+from ingestion.readers.csv_files.files import read_csv_file, reads_alike
 from ingestion.readers.framing import KnownPrefix
 from ingestion.readers.json_files.files import read_json_file
 from ingestion.readers.parquet_files.files import read_parquet_file
 from ingestion.reading import STAGE, PartResult
-from ingestion.state import SourceState, State, walked_values
+from ingestion.state import SourceState, State, version_token, walked_values
 from ingestion.stores import StoredFile, find_files
 
 if TYPE_CHECKING:
@@ -144,7 +144,8 @@ class SourceReader:
         assert not isinstance(source, ApiSource)
         files = part.files or find_files(self.root, source.path, self.settings.allowed_roots)
         for file in files:
-            if file.token is not None and file.token == state.tokens.get(file.location):
+            token = version_token(file.token, source)
+            if token is not None and token == state.tokens.get(file.location):
                 continue
             held: Parcel | None = None
             try:
@@ -154,7 +155,7 @@ class SourceReader:
                     held = parcel
                 # Only a file that was read to its end is known by its token.
                 if held is not None:
-                    held = replace(held, loads=[replace(load, token=file.token) for load in held.loads])
+                    held = replace(held, loads=[replace(load, token=token) for load in held.loads])
             except (OSError, EOFError) as error:
                 if getattr(error, "errno", None) in (28, 122):  # our own disk is full: no fault of the file
                     raise
@@ -171,7 +172,10 @@ class SourceReader:
         def notice(text: str) -> None:
             self._notice(name, text)
 
-        if known is None and (twin := _twin(file, source, state)) is not None:
+        twin = _twin(file, source, state) if known is None else None
+        if twin is not None and isinstance(source, CsvSource) and not reads_alike(file, source, state.prefixes[twin]):
+            known, twin = state.prefixes[twin], None
+        if twin is not None:
             notice(f"{file.location} holds the same as {twin}, which is loaded; skipped")
             yield _empty_parcel(self.batch, name, source.type, file.location, state.prefixes[twin])
         elif isinstance(source, CsvSource):
@@ -230,5 +234,5 @@ def _twin(file: StoredFile, source: Source, state: SourceState) -> str | None:
 
 
 def _empty_parcel(batch: Batch, name: str, kind: str, location: str, twin: KnownPrefix) -> Parcel:
-    draft = ParcelDraft(batch, name, kind, location, twin.content_hash)
+    draft = ParcelDraft(batch, name, kind, location, twin.content_hash, twin.dialect)
     return draft.seal(columns=[], size_bytes=twin.position_bytes, position_bytes=twin.position_bytes, lines=twin.lines)

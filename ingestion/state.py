@@ -1,5 +1,6 @@
 """What earlier runs have read, as raw itself tells: the complete rows of raw.loads."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ _COMPLETE = """
 """
 # Of a location only its latest load counts: a file that went from A to B and back to A is new each time.
 _LATEST = """
-    select source, location, content_hash, position_bytes, lines, columns, fields, token
+    select source, location, content_hash, position_bytes, lines, columns, fields, token, dialect
     from complete_loads
     qualify row_number() over (
         partition by source, location order by loaded_at desc, position_bytes desc, _dlt_load_id desc
@@ -40,6 +41,8 @@ _WALKS = """
     where kind = 'api'
     group by all
 """
+
+_READ_WITH = {"columns", "delimiter", "quote", "escape", "encoding", "header", "format"}
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,14 @@ class State:
         return now if last is None or now > last else last + timedelta(microseconds=1)
 
 
+def version_token(token: str | None, source: Source) -> str | None:
+    """What tells versions of a file apart, `token`, with the settings that decide what is read in it."""
+    settings = source.model_dump_json(include=_READ_WITH, exclude_defaults=True)
+    if token is None or settings == "{}":
+        return token
+    return f"{token} {hashlib.sha256(settings.encode()).hexdigest()[:16]}"
+
+
 def read_state(warehouse: Path) -> State:
     """What the warehouse tells; nothing when it is new."""
     if not warehouse.exists():
@@ -94,9 +105,10 @@ def read_state(warehouse: Path) -> State:
         walks = connection.execute(_WALKS).fetchall()
         last = connection.execute("select max(loaded_at) from raw.loads").fetchone()
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for source, location, content_hash, position, lines, columns, fields, token in latest:
+    for source, location, content_hash, position, lines, columns, fields, token, dialect in latest:
         parts = found.setdefault(source, {"prefixes": {}, "columns": {}, "fields": {}, "tokens": {}})
-        parts["prefixes"][location] = KnownPrefix(position, lines, content_hash)
+        # Behind the hash of a file's bytes stands that of its dialect, where only this had changed.
+        parts["prefixes"][location] = KnownPrefix(position, lines, content_hash.partition("-")[0], dialect)
         parts["columns"][location] = json.loads(columns or "[]")
         parts["fields"][location] = json.loads(fields or "{}")
         if token:

@@ -39,4 +39,4 @@ def letters_of(parcels: Sequence[Parcel], columns: str = "line, reason, message"
 def known_after(parcels: Sequence[Parcel]) -> KnownPrefix:
     """What the next run knows of the file that ended in the last of these parcels."""
     load = parcels[-1].loads[0]
-    return KnownPrefix(load.position_bytes, load.lines, load.content_hash)
+    return KnownPrefix(load.position_bytes, load.lines, load.content_hash.partition("-")[0], load.dialect)

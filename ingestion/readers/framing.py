@@ -62,11 +62,12 @@ class Chunk:
 
 @dataclass(frozen=True)
 class KnownPrefix:
-    """What an earlier run has read of a file: this many bytes and lines, with this hash."""
+    """What an earlier run has read of a file: this many bytes and lines, with this hash, in this dialect."""
 
     position_bytes: int
     lines: int
     content_hash: str
+    dialect: str | None = None
 
 
 def read_chunks(

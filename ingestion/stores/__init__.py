@@ -42,7 +42,7 @@ class StoredFile:
         cut short, broken, or changed while it was read: at its end at the latest.
         """
         try:
-            return unpacked(self._reached().open())
+            return unpacked(self._reached().open(), self.location)
         except (OSError, EOFError) as error:
             raise self.unreadable(error) from error
 

@@ -44,6 +44,7 @@ _MAGIC = {
     **{b"BZh%d1AY&SY" % level: _BZIP2 for level in range(1, 10)},
     **{b"BZh%d\x17rE8P\x90" % level: _BZIP2 for level in range(1, 10)},  # of nothing
 }
+_ENDINGS = {".gz": _GZIP, ".bz2": _BZIP2, ".xz": _XZ, ".zst": _ZSTD}
 _ARCHIVES = {
     b"PK\x03\x04": "a zip archive or a spreadsheet",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
@@ -51,8 +52,11 @@ _ARCHIVES = {
 }
 
 
-def unpacked(stored: io.RawIOBase) -> io.BufferedIOBase:
-    """The bytes of `stored`, unpacked when its first bytes say that they are packed. Raises OSError for an archive."""
+def unpacked(stored: io.RawIOBase, name: str = "") -> io.BufferedIOBase:
+    """The bytes of `stored`, unpacked when its first bytes say that they are packed.
+
+    Raises OSError for an archive, and where only the name says that they are.
+    """
     packed = io.BufferedReader(stored, BUFFER_BYTES)
     try:
         head = packed.read(16)
@@ -61,6 +65,11 @@ def unpacked(stored: io.RawIOBase) -> io.BufferedIOBase:
             if head.startswith(magic):
                 raise OSError(f"it is {what}: take the files out of it, or pack them with gzip or zstd")
         packing = next((packing for magic, packing in _MAGIC.items() if _begins(head, magic)), None)
+        ending = "." + name.rpartition(".")[2].lower()
+        if head and packing is None and ending in _ENDINGS:
+            raise OSError(
+                f"it is named {ending} and is not packed with {_ENDINGS[ending].name}, nor with anything else"
+            )
         return packed if packing is None else io.BufferedReader(_Unpacked(packed, packing), BUFFER_BYTES)
     except BaseException:
         packed.close()

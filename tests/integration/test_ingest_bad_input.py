@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -107,6 +108,24 @@ def test_a_bad_file_is_told_and_the_others_are_done(tmp_path: Path, case: str) -
     assert bench.query("select count(*) from raw.hr__people where name = 'secret'") == [(0,)]
     for counts in (found.counts for found in result.sources.values()):
         assert counts["read"] == counts["loaded"] + counts["dead_lettered"] + counts["skipped"]
+
+
+@pytest.mark.parametrize("data", [random.Random(1).randbytes(5000), b"id,name\n1,Ann\n"], ids=["noise", "text"])
+@pytest.mark.parametrize(
+    ("ending", "kind"), [("gz", "gzip"), ("zst", "zstd"), ("bz2", "bzip2"), ("xz", "xz"), ("GZ", "gzip")]
+)
+def test_a_file_that_is_packed_only_by_its_name_is_refused_and_the_others_go_on(
+    tmp_path: Path, data: bytes, ending: str, kind: str
+) -> None:
+    bench = Bench(tmp_path, "sources: { hr__people: { type: csv, path: 'inbox/*' } }")
+    (bench.inbox / f"bad.csv.{ending}").write_bytes(data)
+    (bench.inbox / "empty.csv.gz").write_bytes(b"")
+    (bench.inbox / "good.csv").write_text("id,name\n1,Ann\n")
+    result = bench.ingest().sources["hr__people"]
+    (error,) = result.errors
+    assert f"it is named .{ending.lower()} and is not packed with {kind}" in error
+    assert f"(inbox/bad.csv.{ending})" in error
+    assert (result.counts["read"], result.counts["dead_lettered"]) == (1, 0)
 
 
 def test_a_file_that_leads_outside_is_read_where_that_is_allowed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Exactly once as models see it: ties at the cursor, late records, shifting clocks, copies and shared keys."""
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -128,3 +129,78 @@ def test_pages_that_hold_the_same_records_are_loaded_once(tmp_path: Path, server
     assert (counts["read"], counts["loaded"], counts["skipped"]) == (12, 8, 4)
     assert bench.query("select count(*) from raw.shop__items") == [(8,)]
     assert any("holds the same as" in told for told in bench.notices())
+
+
+def people_source(**options: Any) -> str:
+    return json.dumps({"sources": {"hr__people": {"type": "csv", "path": "inbox/*.csv", **options}}})
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "after", "rows", "changed"),
+    [
+        ("1,Ann\n2,Bob\n", {"header": True}, {"columns": ["id", "name"]}, [("1", "Ann"), ("2", "Bob")], "header"),
+        ("id;name\n1;A,B\n", {"delimiter": ","}, {}, [("1", "A,B")], "delimiter"),
+        ("id,name\n1,'A'\n", {"quote": '"'}, {"quote": "'"}, [("1", "A")], "quote"),
+        ("id,name\n1,2\n", {"header": False, "columns": ["id", "name"]}, {}, [("1", "2")], "header"),
+        (
+            "1,Ann\n",
+            {"header": True, "columns": ["id", "name"]},
+            {"columns": ["id", "name"]},
+            [("1", "Ann")],
+            "columns",
+        ),
+    ],
+    ids=["columns", "delimiter", "quote", "header", "a file that showed no table"],
+)
+def test_settings_that_are_corrected_read_a_file_anew(
+    tmp_path: Path, text: str, before: dict[str, Any], after: dict[str, Any], rows: list[Any], changed: str
+) -> None:
+    bench = Bench(tmp_path, people_source(**before))
+    (bench.inbox / "a.csv").write_text(text)
+    bench.ingest()
+    old = bench.query("select load_id from raw.loads")
+    bench.configure(people_source(**after))
+    bench.ingest()
+    told = [each for each in bench.notices() if "shows another dialect than before" in each]
+    assert len(told) == 1
+    assert changed in told[0]
+    current = "select load_id from raw.loads where start_bytes = 0 order by loaded_at desc limit 1"
+    assert bench.query(f"select id, name from raw.hr__people where _load_id = ({current}) order by _line") == rows
+    assert bench.query(f"({current})") != old
+    assert bench.query("select count(distinct content_hash) from raw.loads") == [(2,)], "no line passes for a repeat"
+    assert bench.ingest().sources["hr__people"].counts["read"] == 0
+    with (bench.inbox / "a.csv").open("a") as file:
+        file.write(text.splitlines(keepends=True)[-1])
+    assert bench.ingest().sources["hr__people"].counts["loaded"] == 1
+
+
+def test_settings_that_change_nothing_read_nothing_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, people_source())
+    (bench.inbox / "a.csv").write_text("id,name\n1,Ann\n")
+    bench.ingest()
+    bench.configure(people_source(columns=["id", "name", "age"], delimiter=","))
+    assert bench.ingest().sources["hr__people"].counts["read"] == 0
+    assert not any("dialect" in told for told in bench.notices())
+
+
+def test_a_file_that_is_left_in_peace_is_looked_into_when_its_settings_change(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, people_source(delimiter=","))
+    path = bench.inbox / "a.csv"
+    path.write_text("id;name\n1;Ann\n")
+    time.sleep(2.1)  # a file that has just been written has no token
+    bench.ingest()
+    assert bench.query("select count(token) from raw.loads") == [(1,)]
+    bench.configure(people_source())
+    assert bench.ingest().sources["hr__people"].counts["loaded"] == 1
+
+
+def test_a_renamed_file_is_read_anew_when_its_settings_change(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, people_source(delimiter=","))
+    (bench.inbox / "a.csv").write_text("id;name\n1;Ann\n")
+    bench.ingest()
+    (bench.inbox / "a.csv").rename(bench.inbox / "b.csv")
+    assert bench.ingest().sources["hr__people"].counts["read"] == 0
+    (bench.inbox / "b.csv").rename(bench.inbox / "c.csv")
+    bench.configure(people_source())
+    assert bench.ingest().sources["hr__people"].counts["loaded"] == 1
+    assert bench.ingest().sources["hr__people"].counts["read"] == 0

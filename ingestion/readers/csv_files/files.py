@@ -1,6 +1,7 @@
 """CSV files: what is found out about a file is told, then chunk after chunk of whole lines is parsed."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,6 +32,8 @@ from ingestion.stores import StoredFile
 
 # Beyond this a message names no further column.
 MOST_NAMES_TOLD = 20
+# That of a file which shows no table.
+NO_DIALECT = "{}"
 Notice = Callable[[str], None]
 
 
@@ -56,16 +59,25 @@ def read_csv_file(
             dialect = _dialect(text, source)
         except NoTableError as error:
             if text.head.removeprefix(BYTE_ORDER_MARK).strip() or len(text.head) == HEAD_BYTES:
-                yield from _whole_file(text, known, ParcelDraft(batch, name, "csv", file.location, ""), str(error))
+                draft = ParcelDraft(batch, name, "csv", file.location, "", NO_DIALECT)
+                yield from _whole_file(text, known, draft, str(error))
             else:
                 notice(f"{file.location} holds only blank lines")
             return
-        known = known if _read_alike(dialect, text, source, known, file.location, notice) else None
-        gone = [column for column in dict.fromkeys((*source.columns, *expected)) if column not in dialect.columns]
         chunks = read_chunks(text.stream, known, quote=dialect.quote.encode())
         first = next(chunks, None)
+        mark = ""
+        if known is not None and (first is None or first.offset) and (changed := _changes(known.dialect, dialect)):
+            # The bytes are as they were and what they are read as is not: the same lines would pass for repeats of
+            # those that were read before.
+            notice(f"{file.location} shows another dialect than before ({changed}); read anew from its start")
+            mark, expected = _mark(dialect.to_json()), ()
+            text.stream.seek(0)
+            chunks = read_chunks(text.stream, None, quote=dialect.quote.encode())
+            first = next(chunks, None)
         if first is None:
             return
+        gone = [column for column in dict.fromkeys((*source.columns, *expected)) if column not in dialect.columns]
         if first.offset == 0:
             _tell(text, dialect, source, file.location, notice)
         read: Callable[..., Parcel] = partial(_read, encoding=text.encoding)
@@ -82,7 +94,7 @@ def read_csv_file(
         yield from in_order(
             partial(
                 read,
-                ParcelDraft(batch, name, "csv", file.location, chunk.prefix_hash),
+                ParcelDraft(batch, name, "csv", file.location, chunk.prefix_hash + mark, dialect.to_json()),
                 chunk,
                 table,
                 dialect.header_bytes if chunk.offset == 0 else 0,
@@ -98,23 +110,29 @@ def _dialect(text: Text, source: CsvSource) -> Dialect:
     return find_dialect(lines, source)
 
 
-def _read_alike(
-    dialect: Dialect, text: Text, source: CsvSource, known: KnownPrefix | None, location: str, notice: Notice
-) -> bool:
-    """Whether the part that is known was read with the same dialect; what a file had shown then is what it holds now.
+def reads_alike(file: StoredFile, source: CsvSource, known: KnownPrefix) -> bool:
+    """Whether a file that begins as `known` is still read with the dialect that it was read with.
 
-    A file can grow until its head shows something else, and then its first lines were misread.
+    Raises OSError, EOFError or SourceError.
     """
-    if known is None or known.position_bytes >= len(text.head):
-        return True
-    try:
-        before = find_dialect(text.head[: known.position_bytes], source)
-    except NoTableError:
-        return False
-    if not dialect.reads_as(before):
-        notice(f"{location} has grown and shows another dialect than before; read anew from its start")
-        return False
-    return True
+    with file.open() as stored:
+        text = open_text(stored, source.encoding)
+        try:
+            return not _changes(known.dialect, _dialect(text, source))
+        except NoTableError:
+            return known.dialect in (None, NO_DIALECT)
+
+
+def _changes(before: str | None, dialect: Dialect) -> str:
+    """In what a dialect differs from the one before; nothing where that is not known."""
+    if before is None or before == dialect.to_json():
+        return ""
+    then, now = json.loads(before), json.loads(dialect.to_json())
+    return ", ".join(part for part in now if part not in then or then[part] != now[part])
+
+
+def _mark(dialect: str) -> str:
+    return f"-{hashlib.sha256(dialect.encode()).hexdigest()[:16]}"
 
 
 def _tell(text: Text, dialect: Dialect, source: CsvSource, location: str, notice: Notice) -> None:
@@ -153,7 +171,9 @@ def _whole_file(text: Text, known: KnownPrefix | None, draft: ParcelDraft, probl
         size, newlines, last = size + len(block), newlines + block.count(b"\n"), block[-1:]
     draft.content_hash = digest.hexdigest()
     if known is not None and (known.position_bytes, known.content_hash) == (size, draft.content_hash):
-        return
+        if known.dialect in (None, NO_DIALECT):
+            return
+        draft.content_hash += _mark(NO_DIALECT)
     draft.letters.append(DeadLetter("unreadable_file", problem, text.head, line=1, byte_offset=0, byte_length=size))
     yield draft.seal(columns=[], size_bytes=size, position_bytes=size, lines=newlines + (last != b"\n"))
 
