@@ -250,7 +250,8 @@ class _Stages:
     def _close_books(self) -> None:
         with self._step("books"):
             closed = books.close_books(self.settings.warehouse, self.record.run_id, list(self.settings.sources))
-            self.record.books = closed
+            self.record.books = [book for book in closed if not book.is_abandoned]
+            self.record.notes += [book.farewell for book in closed if book.is_abandoned]
             if gaps := [book.gap for book in closed if not book.is_balanced]:
                 raise BooksError(
                     f"the books do not balance, nothing is published: {'; '.join(gaps)}",
