@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import structlog
 from rich.console import Console
 
@@ -20,6 +21,7 @@ from foundation.events import Emit, Event
 from foundation.settings import Settings
 from foundation.sources import ApiSource
 from operations import books, build, gate, logs
+from operations.dead_letters import read_dead_letters
 from operations.ledger import Ledger, Partition, Step
 from operations.lock import run_lock
 from operations.progress import progress
@@ -100,6 +102,9 @@ def _do(stages: "_Stages", request: Request, record: RunRecord) -> None:
 
 def _finish(stages: "_Stages", record: RunRecord, ledger: Ledger) -> dict[str, Any]:
     record.finished_at = datetime.now(UTC)
+    if "ingest" in stages.request.stages:
+        with suppress(PenstockError, duckdb.Error):  # a warehouse that cannot be read has been told
+            record.dead_letters = read_dead_letters(stages.settings.warehouse, record.run_id)
     summary = as_dictionary(record)
     try:
         ledger.finish(

@@ -39,8 +39,8 @@ def render_index(
     """The page at `out`. Every sequence may be empty, as on a fresh clone.
 
     runs, books, mart_books, checks: rows of ops.runs, ops.books, ops.mart_books and of the last ops.gate_results;
-    dead_letter_counts: source, reason, records, records_last_run, last_at; rejected_counts: model, rule, records;
-    freshness: source, loaded_at (of its newest row).
+    dead_letter_counts: source, reason, records, records_last_run, last_at, and message and place of the first;
+    rejected_counts: model, rule, records; freshness: source, loaded_at (of its newest row).
     """
     runs = sorted(runs, key=lambda run: str(run.get("started_at") or ""), reverse=True)
     shown = [_shown_run(run, books, mart_books) for run in runs[:_LAST_RUNS]]
@@ -57,7 +57,10 @@ def render_index(
         "marts": _last_mart_books(runs, mart_books),
         "newest_at": max(filter(None, (as_time(row.get("loaded_at")) for row in freshness)), default=None),
         "rejected": sorted(rejected_counts, key=lambda row: -(row.get("records") or 0))[:_TOP_REASONS],
-        "dead_letters": sorted(dead_letter_counts, key=lambda row: -(row.get("records") or 0))[:_TOP_REASONS],
+        "dead_letters": [
+            {"message": "", "place": "", **row}
+            for row in sorted(dead_letter_counts, key=lambda row: -(row.get("records") or 0))[:_TOP_REASONS]
+        ],
         "dead_letter_total": sum(row.get("records") or 0 for row in dead_letter_counts),
     }
     return write_page(out, "index.html.j2", values)

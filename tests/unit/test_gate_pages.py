@@ -103,7 +103,14 @@ def index(tmp_path: Path, **changes: Any) -> Page:
         "books": [BOOK],
         "mart_books": [MART],
         "dead_letter_counts": [
-            {"source": "hr__employees", "reason": "not_json", "records": 12, "records_last_run": 10}
+            {
+                "source": "hr__employees",
+                "reason": "not_json",
+                "records": 12,
+                "records_last_run": 10,
+                "message": "a comma is missing",
+                "place": "inbox/a.json line 3",
+            }
         ],
         "rejected_counts": [{"model": "rejected_employees", "rule": "salary_positive", "records": 40}],
         "checks": [check()],
@@ -133,7 +140,13 @@ def test_no_value_of_the_ledger_breaks_out_of_the_page(tmp_path: Path) -> None:
         runs=[run(run_id=HOSTILE, error=HOSTILE, release_id=HOSTILE)],
         books=[{**BOOK, "run_id": HOSTILE, "source": HOSTILE}],
         mart_books=[{**MART, "run_id": HOSTILE, "mart": HOSTILE}],
-        dead_letter_counts=[{"source": HOSTILE, "reason": HOSTILE, "records": 1, "records_last_run": 1}],
+        dead_letter_counts=[
+            {
+                **dict.fromkeys(("source", "reason", "message", "place"), HOSTILE),
+                "records": 1,
+                "records_last_run": 1,
+            }
+        ],
         rejected_counts=[{"model": HOSTILE, "rule": HOSTILE, "records": 1}],
         checks=[check(run_id=HOSTILE)],
     )
@@ -283,13 +296,17 @@ def test_the_site_reads_the_ledger_the_rejected_and_the_dead_letters(tmp_path: P
                 ) as t(run_id, gate, suite, expectation, column_name, severity, is_success, samples, checked_at);
             create table raw.loads as select 'hr' as source, 3 as records_loaded, timestamptz '{NOW}' as loaded_at;
             create table raw.dead_letters as
-                select 'r1' as run_id, 'hr' as source, 'not_json' as reason, timestamptz '{NOW}' as occurred_at
-                from range(7);
+                select 'r1' as run_id, 'hr' as source, 'not_json' as reason, timestamptz '{NOW}' as occurred_at,
+                    'in/a.json' as location, 9 - place as line, null::bigint as page, null::bigint as byte_offset,
+                    'a comma is missing' as message, 'Ada, hush' as record
+                from range(7) as places(place);
             create table marts.rejected_people as select ['age_whole', 'email_form'] as failed_rules from range(3);
             create table marts.rejected_without_rules as select 1 as id;
         """)
     first, second = render_site(warehouse, tmp_path / "site", generated_at=NOW)
-    assert "not_json hr 7 7" in Page(first).text
+    assert "not_json hr 7 7 in/a.json line 3 : a comma is missing" in Page(first).text
+    assert "select * from raw.dead_letters" in Page(first).text
+    assert "hush" not in Page(first).text
     assert "age_whole rejected_people 3" in Page(first).text
     assert "in run" not in Page(first).text
     text = Page(second).text

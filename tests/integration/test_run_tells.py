@@ -1,0 +1,69 @@
+"""What the command tells of an ingest alone: dead letters, failures, signals, and a root without models."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+class Command:
+    """`penstock` on a folder that holds a penstock.yml and nothing else of the project."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "in").mkdir()
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The command as its own process."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "operations.cli", "--root", str(self.root), *arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The command, to its end."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The machine-readable summary of the last run."""
+        return dict(json.loads((self.root / ".penstock" / "last_run.json").read_text()))
+
+    @property
+    def page(self) -> str:
+        """The first page of the report site."""
+        return (self.root / "site" / "index.html").read_text()
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    return Command(tmp_path)
+
+
+def _settings(command: Command, sources: str) -> None:
+    (command.root / "penstock.yml").write_text(f"sources:\n{sources}")
+
+
+def test_dead_letters_are_told_with_reason_and_place_and_without_content(command: Command) -> None:
+    _settings(command, "  hr__x: {type: csv, path: in/people.csv}\n")
+    (command.root / "in" / "people.csv").write_bytes(b"id,name\n1,Ada\n2,Hush\xff\n3,Hush\xff\n")
+    done = command.run("ingest")
+    assert done.returncode == 0, done.stderr
+    run_id = command.summary["run_id"]
+    assert "hr__x: 2 not_utf8, first in/people.csv line 3: byte 0xff is not valid UTF-8" in done.stdout
+    assert f"select * from raw.dead_letters where run_id = '{run_id}'" in done.stdout
+    (letter,) = command.summary["dead_letters"]
+    assert (letter["source"], letter["reason"], letter["records"]) == ("hr__x", "not_utf8", 2)
+    assert (letter["location"], letter["line"], letter["page"]) == ("in/people.csv", 3, None)
+    assert "byte 0xff is not valid UTF-8" in command.page
+    assert "Hush" not in done.stdout + json.dumps(command.summary) + command.page
