@@ -67,3 +67,18 @@ def test_dead_letters_are_told_with_reason_and_place_and_without_content(command
     assert (letter["location"], letter["line"], letter["page"]) == ("in/people.csv", 3, None)
     assert "byte 0xff is not valid UTF-8" in command.page
     assert "Hush" not in done.stdout + json.dumps(command.summary) + command.page
+
+
+def test_the_page_of_an_ingest_alone_shows_its_sources_and_failures(command: Command) -> None:
+    _settings(
+        command,
+        "  hr__x: {type: csv, path: in/people.csv}\n"
+        "  hr__y: {type: csv, path: in/gone.csv}\n  hr__z: {type: csv, path: in/lost.csv}\n",
+    )
+    (command.root / "in" / "people.csv").write_text("id,name\n" + "1,Ada\n" * 1234)
+    done = command.run("ingest")
+    assert done.returncode == 4, done.stderr
+    assert "ingest partial in" in done.stdout
+    assert "Read by source" in command.page
+    assert '<td class="num">1,234</td>' in command.page
+    assert command.page.count("<li>") == 2

@@ -191,6 +191,10 @@ def test_tables_say_what_their_columns_and_rows_are(tmp_path: Path) -> None:
             {"status": "interrupted", "release_id": None},
             "The last run was interrupted, and nothing of it was published",
         ),
+        (
+            {"status": "partial", "exit_code": 4, "release_id": None},
+            "The last run did a part of what it was asked for, and published nothing",
+        ),
         ({"status": "running", "finished_at": None, "exit_code": None, "release_id": None}, "A run is under way"),
     ],
 )
@@ -218,6 +222,30 @@ def test_a_stopped_run_says_why_and_what_readers_see_instead(tmp_path: Path) -> 
         "so nothing is published." in text
     )
     assert "✕ 1 critical check failed" in text
+
+
+def test_a_run_without_books_shows_what_it_read_by_source(tmp_path: Path) -> None:
+    counts = {"read": 1300, "loaded": 1250, "dead_lettered": 50, "skipped": 0}
+    summary = {"errors": ["x__b: gone", "x__c: gone"], "sources": [{"source": "x__a", "errors": [], **counts}]}
+    summary["sources"].append({"source": "x__b", "errors": ["x__b: gone"], **dict.fromkeys(counts, 0)})
+    ingested = run(
+        run_id="r3", started_at=NOW, status="partial", release_id=None, error="a; b", summary=json.dumps(summary)
+    )
+    page = index(tmp_path, runs=[run(), ingested])
+    assert "1,300 1,250 50 – – – r3" in page.text  # in the table of runs
+    assert "x__a – 1,300 1,250 50 0 x__b ✕ failed 0 0 0 0" in page.text
+    assert "50 dead letters in the last run, of 1,300 read" in page.text
+    # A list of what failed, an item each.
+    assert "x__b: gone x__c: gone" in page.text
+    assert page.tags.count("li") == 2
+    assert "Read by source" not in index(tmp_path).text
+
+
+def test_a_great_many_failures_are_not_all_listed(tmp_path: Path) -> None:
+    summary = json.dumps({"errors": [f"x__{number}: gone" for number in range(60)]})
+    page = index(tmp_path, runs=[run(status="failed", release_id=None, summary=summary)])
+    assert page.tags.count("li") == 51
+    assert "and 10 more, in the logs" in page.text
 
 
 def test_checks_of_an_earlier_run_are_said_to_be(tmp_path: Path) -> None:
