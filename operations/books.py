@@ -146,6 +146,31 @@ def close_mart_books(warehouse: Path, run_id: str, published: Mapping[str, int])
     return books
 
 
+def count_landed(warehouse: Path, run_id: str) -> dict[tuple[str, str], dict[str, int]]:
+    """By source and partition: the records of the complete loads of one run, however the run ended."""
+    names = ("read", "loaded", "dead_lettered", "skipped")
+    with open_warehouse(warehouse) as connection:
+        tables = connection.execute(
+            "select table_name from information_schema.tables where table_schema = 'raw'"
+        ).fetchall()
+        if not {("loads",), ("_dlt_loads",)} <= set(tables):
+            return {}
+        found = connection.execute(
+            f"""
+            with complete_loads as (
+                select distinct on (load_id) loads.* from raw.loads as loads
+                where run_id = ? and exists (
+                    select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0
+                )
+            )
+            select source, coalesce(partition, ''), {", ".join(f"sum(records_{name})::bigint" for name in names)}
+            from complete_loads group by all
+            """,
+            [run_id],
+        ).fetchall()
+    return {(source, partition): dict(zip(names, counts, strict=True)) for source, partition, *counts in found}
+
+
 def failed_percent(warehouse: Path, run_id: str) -> float:
     """The share of records dead-lettered or rejected among those read since the last release, in percent.
 

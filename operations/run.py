@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 STAGES = ("ingest", "build", "gate", "publish")
 BASE_URL = "API_BASE_URL"
+STOPPED = "stopped by a signal"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _do(stages: "_Stages", request: Request, record: RunRecord) -> None:
             traceback.print_exc()
     except (KeyboardInterrupt, SystemExit):
         record.status, record.exit_code = "interrupted", 130
-        record.errors.append("stopped by a signal")
+        record.errors.append(STOPPED)
     except Exception as error:  # noqa: BLE001 - a run always ends with a summary and an entry in the ledger
         record.status, record.exit_code = "failed", PenstockError.exit_code
         record.errors.append(
@@ -124,6 +125,12 @@ def _finish(stages: "_Stages", record: RunRecord, ledger: Ledger) -> dict[str, A
         record.exit_code = record.exit_code or getattr(error, "exit_code", StorageError.exit_code)
         record.status = "failed" if record.status == "succeeded" else record.status
     return as_dictionary(record)
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, PenstockError):
+        return error.one_line()
+    return STOPPED if isinstance(error, KeyboardInterrupt | SystemExit) else f"{type(error).__name__}: {error}"
 
 
 def _entry(result: "PartResult") -> Partition:
@@ -168,21 +175,38 @@ class _Stages:
             started_at = self.record.started_at
             parts = plan(self.root, self.settings, started_at=started_at, only=self.request.sources)
             self.ledger.plan_partitions([(part.source, part.name) for part in parts])
-            result = ingest(
-                self.root,
-                self.settings,
-                parts,
-                run_id=self.record.run_id,
-                started_at=started_at,
-                variables=variables,
-                emit=self.emit,
-            )
+            try:
+                result = ingest(
+                    self.root,
+                    self.settings,
+                    parts,
+                    run_id=self.record.run_id,
+                    started_at=started_at,
+                    variables=variables,
+                    emit=self.emit,
+                )
+            except BaseException:
+                with suppress(PenstockError, duckdb.Error):  # the error that stopped it is the one that is told
+                    self._count_landed([part.source for part in parts], counts)
+                raise
             self.ledger.finish_partitions([_entry(each) for each in result.parts])
             self.record.source_errors = {name: found.errors for name, found in result.sources.items() if found.errors}
             self.record.counts = {name: dict(found.counts) for name, found in result.sources.items()}
             counts.update(sum((found.counts for found in result.sources.values()), Counter()))
         if "gate" in self.request.stages:
             self._pass("raw")
+
+    def _count_landed(self, sources: Sequence[str], counts: dict[str, int]) -> None:
+        """Of an ingest that was stopped: what of each source is in raw for good."""
+        landed = books.count_landed(self.settings.warehouse, self.record.run_id)
+        totals: dict[str, Counter[str]] = {source: Counter() for source in sources}
+        for (source, _), found in landed.items():
+            totals.setdefault(source, Counter()).update(found)
+        self.record.counts = {source: dict(found) for source, found in totals.items()}
+        counts.update(sum(totals.values(), Counter()))
+        self.ledger.finish_partitions(
+            [Partition(source, name, "interrupted", found, None) for (source, name), found in landed.items()]
+        )
 
     def build(self) -> None:
         """Raw -> candidate marts."""
@@ -279,7 +303,7 @@ class _Stages:
         try:
             yield counts
         except BaseException as error:
-            text = error.one_line() if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}"
+            text = _why(error)
             self.emit(Event("failed", name, None, text if len(text) < 160 else text[:150] + " ...", counts))
             with suppress(Exception):  # on a full disk the ledger cannot be written either; the first error counts
                 self.ledger.add_step(Step(name, "failed", started_at, datetime.now(UTC), counts, text))

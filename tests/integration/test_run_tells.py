@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from tests.conftest import ROOT
@@ -82,3 +84,32 @@ def test_the_page_of_an_ingest_alone_shows_its_sources_and_failures(command: Com
     assert "Read by source" in command.page
     assert '<td class="num">1,234</td>' in command.page
     assert command.page.count("<li>") == 2
+
+
+def test_a_signal_amid_a_long_file_leaves_the_counts_of_what_landed(command: Command) -> None:
+    _settings(command, "  hr__x: {type: csv, path: in/people.csv}\n")
+    (command.root / "in" / "people.csv").write_text("id,name\n" + ("1,Ada" + "a" * 30 + "\n") * 6_000_000)
+    process = command.start("ingest")
+    packed = command.root / ".penstock" / "warehouse.duckdb"
+    deadline = time.monotonic() + 60
+    while not (packed.exists() and packed.stat().st_size > 5_000_000) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.terminate()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, out + err
+    assert "KeyboardInterrupt" not in out + err
+    assert "ingest failed: stopped by a signal" in out
+    logged = (command.root / ".penstock" / "logs" / "errors.log").read_text()
+    assert "stopped by a signal" in logged
+    assert "KeyboardInterrupt" not in logged
+    with duckdb.connect(str(packed)) as connection:
+        landed = connection.execute(
+            "select sum(records_read) from raw.loads where _dlt_load_id in (select load_id from raw._dlt_loads)"
+        ).fetchall()[0][0]
+    assert 0 < landed < 6_000_000
+    assert command.summary["totals"]["read"] == landed
+    (run,) = json.loads(command.run("status", "--json").stdout)
+    assert run["summary"]["totals"]["loaded"] == landed
+    (partition,) = json.loads(command.run("status", "--partitions", "--json").stdout)
+    assert (partition["state"], partition["counts"]["read"]) == ("interrupted", landed)
+    assert f"{landed:,} read" in out
