@@ -50,8 +50,11 @@ class Request:
 def run(root: Path, settings: Settings, request: Request, console: Console) -> dict[str, Any]:
     """Do the stages and give the summary; its `exit_code` is 0 only if everything asked for was done.
 
-    Raises PenstockError only where there is no ledger to enter it in: a lock that is held, a folder that is not there.
+    Raises PenstockError only where there is no ledger to enter it in: a lock that is held, a folder or models that are
+    not there.
     """
+    if set(request.stages) != {"ingest"}:
+        build.require_models(root)
     started_at = datetime.now(UTC)
     run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     record = RunRecord(run_id, request.command, started_at, request.as_of or started_at.date())
@@ -82,7 +85,8 @@ def _do(stages: "_Stages", request: Request, record: RunRecord) -> None:
             raise SourceError("; ".join(error for errors in record.source_errors.values() for error in errors))
         record.status = "succeeded"
     except SourceError as error:
-        record.status, record.exit_code = "partial", error.exit_code
+        record.status = "partial" if record.release_id is not None or _any_went_on(record) else "failed"
+        record.exit_code = error.exit_code
     except PenstockError as error:
         record.status, record.exit_code = "failed", error.exit_code
         record.errors.append(error.one_line())
@@ -99,6 +103,11 @@ def _do(stages: "_Stages", request: Request, record: RunRecord) -> None:
         structlog.get_logger("penstock").error("unexpected", exc_info=error)
         if request.is_debug:
             traceback.print_exc()
+
+
+def _any_went_on(record: RunRecord) -> bool:
+    """Whether a source was read without a failure, or in part."""
+    return any(counts.get("read") or name not in record.source_errors for name, counts in record.counts.items())
 
 
 def _finish(stages: "_Stages", record: RunRecord, ledger: Ledger) -> dict[str, Any]:

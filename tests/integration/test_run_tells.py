@@ -9,7 +9,9 @@ from typing import Any
 
 import duckdb
 import pytest
+from rich.console import Console
 
+from operations.status import print_partitions
 from tests.conftest import ROOT
 
 
@@ -113,3 +115,32 @@ def test_a_signal_amid_a_long_file_leaves_the_counts_of_what_landed(command: Com
     (partition,) = json.loads(command.run("status", "--partitions", "--json").stdout)
     assert (partition["state"], partition["counts"]["read"]) == ("interrupted", landed)
     assert f"{landed:,} read" in out
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["build"], ["gate"], ["publish"], ["docs"], ["run", "--dry-run"]])
+def test_a_root_without_models_is_told_what_is_missing(command: Command, arguments: list[str]) -> None:
+    _settings(command, "  hr__x: {type: csv, path: in/people.csv}\n")
+    (command.root / "in" / "people.csv").write_text("id\n1\n")
+    done = command.run(*arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    told = done.stdout + done.stderr
+    assert f"there is no dbt_project.yml, so nothing can be built or judged ({command.root}): copy" in told
+    assert "only `penstock ingest` works" in told
+    assert not (command.root / ".penstock" / "warehouse.duckdb").exists()
+
+
+def test_an_ingest_of_which_no_source_succeeded_failed(command: Command) -> None:
+    _settings(command, "  x__bad: {type: csv, path: in/gone.csv}\n")
+    done = command.run("ingest")
+    assert done.returncode == 4
+    assert "ingest failed in" in done.stdout
+    assert command.summary["status"] == "failed"
+    (line,) = [line for line in command.run("status", "--partitions").stdout.splitlines() if line.startswith("x__bad:")]
+    assert line.startswith("x__bad: no file is there")
+
+
+def test_status_names_a_source_once(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"source": "x__bad", "state": "failed", "seconds": 1.0, "counts": {}, "run_id": "r1"}
+    rows = [{**row, "partition": part, "error": "x__bad: gone"} for part in ("", "a.csv")]
+    print_partitions(rows, Console(width=140))
+    assert capsys.readouterr().out.splitlines()[-2:] == ["x__bad: gone", "x__bad a.csv: gone"]
