@@ -21,11 +21,20 @@ class SourceBook:
     count_accepted: int = 0
     count_duplicate: int = 0
     count_rejected: int = 0
+    # Its entry is gone from penstock.yml and no outcomes model knows it: nobody waits for it, so it holds no release.
+    is_abandoned: bool = False
 
     @property
     def count_judged(self) -> int:
         """Records that the models gave an outcome."""
         return self.count_accepted + self.count_duplicate + self.count_rejected
+
+    @property
+    def farewell(self) -> str:
+        """What becomes of the records of a source that is abandoned."""
+        records = "1 record stays" if self.records_loaded == 1 else f"{self.records_loaded:,} records stay"
+        where = "is in no mart" if self.records_loaded == 1 else "are in no mart"
+        return f"{self.source} is not in penstock.yml any more; its {records} in raw and {where}"
 
     @property
     def is_balanced(self) -> bool:
@@ -35,6 +44,8 @@ class SourceBook:
     @property
     def gap(self) -> str:
         """What does not add up, or nothing."""
+        if self.is_abandoned:
+            return ""
         went_on = self.records_loaded + self.records_dead_lettered + self.records_skipped
         if self.records_read != went_on:
             return f"{self.source}: {self.records_read:,} read, but {went_on:,} loaded, dead-lettered or skipped"
@@ -83,32 +94,40 @@ _OPEN_LOADS = """
 
 
 def close_books(warehouse: Path, run_id: str, sources: list[str]) -> list[SourceBook]:
-    """Count, enter in the ledger and give back the books of every source, also of one that read nothing."""
+    """Count, enter in the ledger and give back the books of every source, also of one that read nothing.
+
+    An abandoned source is given back but not entered, and its loads stay open: they count once it is declared again.
+    """
     with open_warehouse(warehouse) as connection:
         books = _count(connection, run_id, sources)
+        abandoned = [book.source for book in books if book.is_abandoned]
         connection.execute("begin")
         connection.execute("delete from ops.books where run_id = ?", [run_id])
         connection.execute("delete from ops.booked_loads where run_id = ?", [run_id])
         if all(book.is_balanced for book in books):
-            connection.execute("insert into ops.booked_loads select load_id, ? from open_loads", [run_id])
-        connection.executemany(
-            "insert into ops.books values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            connection.execute(
+                "insert into ops.booked_loads select load_id, $run_id from open_loads "
+                "where not list_contains($abandoned::varchar[], source)",
+                {"run_id": run_id, "abandoned": abandoned},
+            )
+        entries = [
             [
-                [
-                    run_id,
-                    book.source,
-                    book.records_read,
-                    book.records_loaded,
-                    book.records_dead_lettered,
-                    book.records_skipped,
-                    book.count_accepted,
-                    book.count_duplicate,
-                    book.count_rejected,
-                    book.is_balanced,
-                ]
-                for book in books
-            ],
-        )
+                run_id,
+                book.source,
+                book.records_read,
+                book.records_loaded,
+                book.records_dead_lettered,
+                book.records_skipped,
+                book.count_accepted,
+                book.count_duplicate,
+                book.count_rejected,
+                book.is_balanced,
+            ]
+            for book in books
+            if not book.is_abandoned
+        ]
+        if entries:
+            connection.executemany("insert into ops.books values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", entries)
         connection.execute("commit")
     return books
 
@@ -125,6 +144,31 @@ def close_mart_books(warehouse: Path, run_id: str, published: Mapping[str, int])
             [[run_id, book.mart, book.count_candidates, book.count_published, book.is_balanced] for book in books],
         )
     return books
+
+
+def count_landed(warehouse: Path, run_id: str) -> dict[tuple[str, str], dict[str, int]]:
+    """By source and partition: the records of the complete loads of one run, however the run ended."""
+    names = ("read", "loaded", "dead_lettered", "skipped")
+    with open_warehouse(warehouse) as connection:
+        tables = connection.execute(
+            "select table_name from information_schema.tables where table_schema = 'raw'"
+        ).fetchall()
+        if not {("loads",), ("_dlt_loads",)} <= set(tables):
+            return {}
+        found = connection.execute(
+            f"""
+            with complete_loads as (
+                select distinct on (load_id) loads.* from raw.loads as loads
+                where run_id = ? and exists (
+                    select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0
+                )
+            )
+            select source, coalesce(partition, ''), {", ".join(f"sum(records_{name})::bigint" for name in names)}
+            from complete_loads group by all
+            """,
+            [run_id],
+        ).fetchall()
+    return {(source, partition): dict(zip(names, counts, strict=True)) for source, partition, *counts in found}
 
 
 def failed_percent(warehouse: Path, run_id: str) -> float:
@@ -159,7 +203,7 @@ def _count(connection: duckdb.DuckDBPyConnection, run_id: str, sources: list[str
         ).fetchall()
     }
     if not {"raw.loads", "raw._dlt_loads"} <= tables:
-        connection.execute("create or replace temp table open_loads (load_id varchar)")
+        connection.execute("create or replace temp table open_loads (load_id varchar, source varchar)")
         return [SourceBook(source) for source in sorted(sources)]
     connection.execute(_OPEN_LOADS, {"run_id": run_id})
     read = _pairs(
@@ -177,24 +221,30 @@ def _count(connection: duckdb.DuckDBPyConnection, run_id: str, sources: list[str
         else {}
     )
     outcomes: dict[str, dict[str, int]] = {}
+    known = set(sources)
     for table in sorted(name for name in tables if name.startswith("marts.outcomes_")):
+        model = f"marts.{quote_identifier(table.removeprefix('marts.'))}"
+        known |= {name for (name,) in connection.execute(f"select distinct source from {model}").fetchall()}
         for source, outcome, count in connection.execute(
-            f"select source, outcome, count(*) from marts.{quote_identifier(table.removeprefix('marts.'))} "
+            f"select source, outcome, count(*) from {model} "
             "where load_id in (select load_id from open_loads) group by source, outcome"
         ).fetchall():
             outcomes.setdefault(source, {})[outcome] = outcomes.get(source, {}).get(outcome, 0) + count
+    names = sorted({*sources, *read})
+    loaded = {name: _loaded(connection, name) if f"raw.{name}" in tables else 0 for name in names}
     return [
         SourceBook(
             source=source,
             records_read=read.get(source, (0, 0))[0],
-            records_loaded=_loaded(connection, source) if f"raw.{source}" in tables else 0,
+            records_loaded=loaded[source],
             records_dead_lettered=letters.get(source, (0,))[0],
             records_skipped=read.get(source, (0, 0))[1],
             count_accepted=outcomes.get(source, {}).get("accepted", 0),
             count_duplicate=outcomes.get(source, {}).get("duplicate", 0),
             count_rejected=outcomes.get(source, {}).get("rejected", 0),
+            is_abandoned=loaded[source] > 0 and source not in known,
         )
-        for source in sorted({*sources, *read})
+        for source in names
     ]
 
 

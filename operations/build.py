@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from foundation.errors import BuildError, LockedError, StorageError
+from foundation.errors import BuildError, ConfigError, LockedError, StorageError
 from foundation.events import Emit, Event
 from foundation.settings import Settings, Switches
 from foundation.warehouse import is_disk_full
@@ -15,6 +15,17 @@ from operations.workers import Worker, serve
 STAGE = "build"
 LONGEST_MESSAGE = 300
 MODULE = "operations.build"
+
+
+def require_models(root: Path) -> None:
+    """Raises ConfigError where there are no models, which every command needs that goes on from raw."""
+    if not (root / "dbt_project.yml").is_file():
+        raise ConfigError(
+            "there is no dbt_project.yml, so nothing can be built or judged",
+            where=str(root),
+            fix="copy dbt_project.yml, profiles.yml, dbt_project/ and expectations/ there and add models "
+            "for your sources (README, How to add), or pass --root; with penstock.yml alone only `penstock ingest` works",
+        )
 
 
 def build(worker: Worker, settings: Settings, as_of: date | None, emit: Emit) -> dict[str, int]:

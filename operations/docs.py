@@ -10,15 +10,16 @@ from rich.console import Console
 from foundation.errors import ConfigError
 from foundation.events import ignore
 from foundation.settings import Settings
-from operations.build import MODULE, generate_docs
+from operations.build import MODULE, generate_docs, require_models
 from operations.lock import run_lock
 from operations.workers import Worker
 
 
 def make_site(root: Path, settings: Settings) -> list[Path]:
-    """Write the site anew; its pages. Raises BuildError when dbt cannot document the models."""
+    """Write the site anew; its pages. Raises BuildError when dbt cannot document the models, ConfigError if none are."""
     from operations.site.pages import render_site
 
+    require_models(root)
     log = settings.work_dir / "logs" / "workers.log"
     with (
         run_lock(settings.work_dir, "docs"),

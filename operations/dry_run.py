@@ -8,6 +8,7 @@ from rich.console import Console
 from foundation.errors import PenstockError
 from foundation.settings import Settings
 from ingestion.preview import preview
+from operations.build import require_models
 from operations.run import source_variables
 
 
@@ -23,6 +24,11 @@ def dry_run(root: Path, settings: Settings, console: Console) -> int:
             say(f"{found.source}: {found.location}: {found.error.one_line() if found.error else found.finding}")
             if found.error is not None:
                 code = code or found.error.exit_code
+    try:
+        require_models(root)
+    except PenstockError as error:
+        say(f"models: {error.one_line()}")
+        code = code or error.exit_code
     try:
         say(f"publish target: {_look_at_target(settings)}")
     except PenstockError as error:

@@ -70,7 +70,7 @@ class Partition:
     name: str
     state: str
     counts: Mapping[str, int]
-    seconds: float
+    seconds: float | None
     error: str | None = None
 
 

@@ -42,9 +42,7 @@ def _bars(console: Console) -> Iterator[Emit]:
             if event.name == "finished":
                 display.update(tasks[key], total=1, completed=1, counts=_words(event))
             elif event.name in ("failed", "noticed"):
-                display.console.print(
-                    f"{event.stage} {event.source or ''}: {event.message}", markup=False, highlight=False
-                )
+                display.console.print(f"{' '.join(filter(None, key))}: {event.message}", markup=False, highlight=False)
             else:
                 display.update(
                     tasks[key],

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import structlog
 from rich.console import Console
 
@@ -20,6 +21,7 @@ from foundation.events import Emit, Event
 from foundation.settings import Settings
 from foundation.sources import ApiSource
 from operations import books, build, gate, logs
+from operations.dead_letters import read_dead_letters
 from operations.ledger import Ledger, Partition, Step
 from operations.lock import run_lock
 from operations.progress import progress
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 STAGES = ("ingest", "build", "gate", "publish")
 BASE_URL = "API_BASE_URL"
+STOPPED = "stopped by a signal"
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,11 @@ class Request:
 def run(root: Path, settings: Settings, request: Request, console: Console) -> dict[str, Any]:
     """Do the stages and give the summary; its `exit_code` is 0 only if everything asked for was done.
 
-    Raises PenstockError only where there is no ledger to enter it in: a lock that is held, a folder that is not there.
+    Raises PenstockError only where there is no ledger to enter it in: a lock that is held, a folder or models that are
+    not there.
     """
+    if set(request.stages) != {"ingest"}:
+        build.require_models(root)
     started_at = datetime.now(UTC)
     run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     record = RunRecord(run_id, request.command, started_at, request.as_of or started_at.date())
@@ -79,7 +85,8 @@ def _do(stages: "_Stages", request: Request, record: RunRecord) -> None:
             raise SourceError("; ".join(error for errors in record.source_errors.values() for error in errors))
         record.status = "succeeded"
     except SourceError as error:
-        record.status, record.exit_code = "partial", error.exit_code
+        record.status = "partial" if record.release_id is not None or _any_went_on(record) else "failed"
+        record.exit_code = error.exit_code
     except PenstockError as error:
         record.status, record.exit_code = "failed", error.exit_code
         record.errors.append(error.one_line())
@@ -87,7 +94,7 @@ def _do(stages: "_Stages", request: Request, record: RunRecord) -> None:
             traceback.print_exc()
     except (KeyboardInterrupt, SystemExit):
         record.status, record.exit_code = "interrupted", 130
-        record.errors.append("stopped by a signal")
+        record.errors.append(STOPPED)
     except Exception as error:  # noqa: BLE001 - a run always ends with a summary and an entry in the ledger
         record.status, record.exit_code = "failed", PenstockError.exit_code
         record.errors.append(
@@ -98,8 +105,16 @@ def _do(stages: "_Stages", request: Request, record: RunRecord) -> None:
             traceback.print_exc()
 
 
+def _any_went_on(record: RunRecord) -> bool:
+    """Whether a source was read without a failure, or in part."""
+    return any(counts.get("read") or name not in record.source_errors for name, counts in record.counts.items())
+
+
 def _finish(stages: "_Stages", record: RunRecord, ledger: Ledger) -> dict[str, Any]:
     record.finished_at = datetime.now(UTC)
+    if "ingest" in stages.request.stages:
+        with suppress(PenstockError, duckdb.Error):  # a warehouse that cannot be read has been told
+            record.dead_letters = read_dead_letters(stages.settings.warehouse, record.run_id)
     summary = as_dictionary(record)
     try:
         ledger.finish(
@@ -119,6 +134,12 @@ def _finish(stages: "_Stages", record: RunRecord, ledger: Ledger) -> dict[str, A
         record.exit_code = record.exit_code or getattr(error, "exit_code", StorageError.exit_code)
         record.status = "failed" if record.status == "succeeded" else record.status
     return as_dictionary(record)
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, PenstockError):
+        return error.one_line()
+    return STOPPED if isinstance(error, KeyboardInterrupt | SystemExit) else f"{type(error).__name__}: {error}"
 
 
 def _entry(result: "PartResult") -> Partition:
@@ -163,21 +184,38 @@ class _Stages:
             started_at = self.record.started_at
             parts = plan(self.root, self.settings, started_at=started_at, only=self.request.sources)
             self.ledger.plan_partitions([(part.source, part.name) for part in parts])
-            result = ingest(
-                self.root,
-                self.settings,
-                parts,
-                run_id=self.record.run_id,
-                started_at=started_at,
-                variables=variables,
-                emit=self.emit,
-            )
+            try:
+                result = ingest(
+                    self.root,
+                    self.settings,
+                    parts,
+                    run_id=self.record.run_id,
+                    started_at=started_at,
+                    variables=variables,
+                    emit=self.emit,
+                )
+            except BaseException:
+                with suppress(PenstockError, duckdb.Error):  # the error that stopped it is the one that is told
+                    self._count_landed([part.source for part in parts], counts)
+                raise
             self.ledger.finish_partitions([_entry(each) for each in result.parts])
             self.record.source_errors = {name: found.errors for name, found in result.sources.items() if found.errors}
             self.record.counts = {name: dict(found.counts) for name, found in result.sources.items()}
             counts.update(sum((found.counts for found in result.sources.values()), Counter()))
         if "gate" in self.request.stages:
             self._pass("raw")
+
+    def _count_landed(self, sources: Sequence[str], counts: dict[str, int]) -> None:
+        """Of an ingest that was stopped: what of each source is in raw for good."""
+        landed = books.count_landed(self.settings.warehouse, self.record.run_id)
+        totals: dict[str, Counter[str]] = {source: Counter() for source in sources}
+        for (source, _), found in landed.items():
+            totals.setdefault(source, Counter()).update(found)
+        self.record.counts = {source: dict(found) for source, found in totals.items()}
+        counts.update(sum(totals.values(), Counter()))
+        self.ledger.finish_partitions(
+            [Partition(source, name, "interrupted", found, None) for (source, name), found in landed.items()]
+        )
 
     def build(self) -> None:
         """Raw -> candidate marts."""
@@ -250,7 +288,8 @@ class _Stages:
     def _close_books(self) -> None:
         with self._step("books"):
             closed = books.close_books(self.settings.warehouse, self.record.run_id, list(self.settings.sources))
-            self.record.books = closed
+            self.record.books = [book for book in closed if not book.is_abandoned]
+            self.record.notes += [book.farewell for book in closed if book.is_abandoned]
             if gaps := [book.gap for book in closed if not book.is_balanced]:
                 raise BooksError(
                     f"the books do not balance, nothing is published: {'; '.join(gaps)}",
@@ -273,7 +312,7 @@ class _Stages:
         try:
             yield counts
         except BaseException as error:
-            text = error.one_line() if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}"
+            text = _why(error)
             self.emit(Event("failed", name, None, text if len(text) < 160 else text[:150] + " ...", counts))
             with suppress(Exception):  # on a full disk the ledger cannot be written either; the first error counts
                 self.ledger.add_step(Step(name, "failed", started_at, datetime.now(UTC), counts, text))

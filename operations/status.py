@@ -60,4 +60,6 @@ def print_partitions(partitions: Sequence[Mapping[str, Any]], console: Console) 
     console.print(table)
     for each in partitions:
         if each["error"]:
-            console.print(f"{each['source']} {each['partition']}: {each['error']}", markup=False, highlight=False)
+            name = " ".join(filter(None, (each["source"], each["partition"])))
+            error = each["error"].removeprefix(f"{each['source']}: ")
+            console.print(f"{name}: {error}", markup=False, highlight=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from operations.books import MartBook, SourceBook
+from operations.dead_letters import told
 
 
 @dataclass
@@ -35,6 +36,7 @@ class RunRecord:
     is_new_release: bool | None = None
     reports: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    dead_letters: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def duration_seconds(self) -> float:
@@ -63,6 +65,7 @@ def as_dictionary(record: RunRecord) -> dict[str, Any]:
         "records_per_second": round(totals["read"] / max(record.duration_seconds, 0.001), 1),
         "is_balanced": _is_balanced(record),
         "sources": [_source(record, book) for book in books],
+        "dead_letters": record.dead_letters,
         "marts": [
             {
                 "mart": book.mart,
@@ -94,6 +97,8 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
     say = _Sayer(console)
     if summary["sources"]:
         console.print(_sources_table(summary))
+    for line in told(summary["dead_letters"], summary["run_id"]):
+        say(line)
     if summary["marts"]:
         console.print(_marts_table(summary["marts"]))
     for note in summary["notes"]:

@@ -1,5 +1,6 @@
 """The first page of the report site: did it run, is it right, how fresh is it, what was rejected."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +20,10 @@ _BOOK_COUNTS = (
     "count_duplicate",
     "count_rejected",
 )
+# A run that closed no books still says in its summary what it read.
+_SUMMARY_COUNTS = {f"records_{name}": name for name in ("read", "loaded", "dead_lettered", "skipped")}
 _LAST_RUNS = 20
+_MOST_ERRORS = 50
 _TOP_REASONS = 10
 _STATUS_VERDICTS = {"succeeded": "pass", "partial": "warn", "running": "none"}
 
@@ -39,8 +43,8 @@ def render_index(
     """The page at `out`. Every sequence may be empty, as on a fresh clone.
 
     runs, books, mart_books, checks: rows of ops.runs, ops.books, ops.mart_books and of the last ops.gate_results;
-    dead_letter_counts: source, reason, records, records_last_run, last_at; rejected_counts: model, rule, records;
-    freshness: source, loaded_at (of its newest row).
+    dead_letter_counts: source, reason, records, records_last_run, last_at, and message and place of the first;
+    rejected_counts: model, rule, records; freshness: source, loaded_at (of its newest row).
     """
     runs = sorted(runs, key=lambda run: str(run.get("started_at") or ""), reverse=True)
     shown = [_shown_run(run, books, mart_books) for run in runs[:_LAST_RUNS]]
@@ -54,10 +58,14 @@ def render_index(
         "tally": tally(checks),
         "judged_run_id": next((check.get("run_id") for check in checks), None),
         "books": _last_books(runs, books, freshness, generated_at),
+        "unbooked": _last_unbooked(runs, books),
         "marts": _last_mart_books(runs, mart_books),
         "newest_at": max(filter(None, (as_time(row.get("loaded_at")) for row in freshness)), default=None),
         "rejected": sorted(rejected_counts, key=lambda row: -(row.get("records") or 0))[:_TOP_REASONS],
-        "dead_letters": sorted(dead_letter_counts, key=lambda row: -(row.get("records") or 0))[:_TOP_REASONS],
+        "dead_letters": [
+            {"message": "", "place": "", **row}
+            for row in sorted(dead_letter_counts, key=lambda row: -(row.get("records") or 0))[:_TOP_REASONS]
+        ],
         "dead_letter_total": sum(row.get("records") or 0 for row in dead_letter_counts),
     }
     return write_page(out, "index.html.j2", values)
@@ -68,6 +76,9 @@ def _shown_run(run: Row, books: Iterable[Row], mart_books: Iterable[Row]) -> dic
     own_marts = [book for book in mart_books if book.get("run_id") == run["run_id"]]
     started_at, finished_at = as_time(run.get("started_at")), as_time(run.get("finished_at"))
     exit_code = run.get("exit_code")
+    summary = _summary(run)
+    counted = own_books or _read_by_source(summary)
+    errors = summary.get("errors") or [run["error"]] * bool(run.get("error"))
     return {
         "run_id": run["run_id"],
         "status": run.get("status") or "unknown",
@@ -77,13 +88,44 @@ def _shown_run(run: Row, books: Iterable[Row], mart_books: Iterable[Row]) -> dic
         "duration": finished_at - started_at if started_at and finished_at else None,
         "exit_code": exit_code,
         "meaning": exit_code_meanings().get(exit_code, "") if isinstance(exit_code, int) else "",
-        "error": run.get("error"),
+        "errors": errors[:_MOST_ERRORS],
+        "more_errors": max(0, len(errors) - _MOST_ERRORS),
         "release_id": run.get("release_id"),
         "is_balanced": all(book.get("is_balanced") for book in [*own_books, *own_marts]),
         "is_booked": bool(own_books or own_marts),
-        **{name: _total(own_books, name) for name in _BOOK_COUNTS},
+        **{name: _total(counted, name) for name in _BOOK_COUNTS},
         "count_published": _total(own_marts, "count_published"),
     }
+
+
+def _summary(run: Row) -> dict[str, Any]:
+    try:
+        summary = json.loads(run.get("summary") or "{}")
+    except ValueError:
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
+def _read_by_source(summary: Row) -> list[dict[str, Any]]:
+    return [
+        {
+            "source": source["source"],
+            "is_failed": bool(source.get("errors")),
+            **{name: source.get(key) for name, key in _SUMMARY_COUNTS.items()},
+        }
+        for source in summary.get("sources") or []
+    ]
+
+
+def _last_unbooked(runs: Iterable[Row], books: Iterable[Row]) -> dict[str, Any]:
+    """What the newest run that read sources read of each, where it closed no books."""
+    booked = {book.get("run_id") for book in books}
+    for run in runs:
+        if run["run_id"] in booked:
+            break
+        if rows := _read_by_source(_summary(run)):
+            return {"run_id": run["run_id"], "rows": rows}
+    return {"run_id": None, "rows": []}
 
 
 def _total(rows: Iterable[Row], name: str) -> int | None:

@@ -7,6 +7,7 @@ from typing import Any
 import duckdb
 
 from foundation.warehouse import open_warehouse, quote_identifier, quote_literal
+from operations.dead_letters import EXAMPLE, place, shown
 from operations.site.index import render_index
 from operations.site.quality import render_quality_page
 
@@ -84,14 +85,19 @@ def _rejected_models(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 def _dead_letters(connection: duckdb.DuckDBPyConnection, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     last_run = quote_literal(str(runs[0]["run_id"])) if runs else "null"
-    return _rows(
+    rows = _rows(
         connection,
         f"""
         select source, reason, count(*) as records, max(occurred_at) as last_at,
-            count(*) filter (where run_id = {last_run}) as records_last_run
+            count(*) filter (where run_id = {last_run}) as records_last_run,
+            {EXAMPLE} as example
         from raw.dead_letters group by source, reason order by records desc limit 100
         """,
     )
+    for row in rows:
+        example = shown(row.pop("example"))
+        row |= {"message": example["message"], "place": place(example)}
+    return rows
 
 
 def _rejected(connection: duckdb.DuckDBPyConnection, model: str) -> list[dict[str, Any]]:

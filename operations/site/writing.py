@@ -20,7 +20,8 @@ def write_page(out: Path, template: str, values: Mapping[str, Any]) -> Path:
 
     Raises StorageError when it cannot be written.
     """
-    html = _environment().get_template(template).render(values)
+    has_dbt_docs = (out.parent / "dbt" / "index.html").exists()  # `penstock docs` writes them
+    html = _environment().get_template(template).render(values, has_dbt_docs=has_dbt_docs)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile("w", encoding="utf-8", dir=out.parent, suffix=".tmp", delete=False) as file:

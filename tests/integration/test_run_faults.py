@@ -106,3 +106,22 @@ def test_a_folder_that_cannot_be_written_is_told(project: Project, tmp_path: Pat
     done = project.run("run", WORK_DIR=str(blocked / "work"))
     assert done.returncode == 9
     assert str(blocked / "work") in done.stderr
+
+
+def test_a_source_tried_once_and_removed_does_not_hold_the_release(project: Project) -> None:
+    file = project.root / "penstock.yml"
+    settings = file.read_text()
+    (project.root / "orders.csv").write_text("id\n1\n2\n")
+    _edit(project, "\nsources:\n", "\nsources:\n  shop__orders: {type: csv, path: orders.csv}\n")
+    assert project.run("ingest").returncode == 0
+    file.write_text(settings)
+    done = project.run("run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = "shop__orders is not in penstock.yml any more; its 2 records stay in raw and are in no mart"
+    assert done.stdout.count(told) == 1
+    assert "shop__orders" not in [source["source"] for source in project.summary["sources"]]
+    # Declared again, it is missed again.
+    _edit(project, "\nsources:\n", "\nsources:\n  shop__orders: {type: csv, path: orders.csv}\n")
+    done = project.run("run")
+    assert done.returncode == 8, done.stdout + done.stderr
+    assert "shop__orders: 2 loaded, but no outcomes model counts them" in done.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from operations.books import SourceBook, close_books
+from operations.books import SourceBook, close_books, failed_percent
 from operations.ledger import Ledger
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -80,3 +80,21 @@ def test_a_content_that_was_loaded_and_then_skipped_counts_as_loaded(warehouse: 
         """)
     (book,) = close_books(warehouse, "run-2", ["hr__people"])
     assert book == SourceBook("hr__people", records_read=4, records_loaded=2, records_skipped=2, count_accepted=2)
+
+
+def test_a_source_that_left_the_settings_without_a_model_holds_nothing(warehouse: Path) -> None:
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("delete from marts.outcomes_people")
+    (book,) = close_books(warehouse, "run-1", [])
+    assert (book.is_abandoned, book.is_balanced, book.records_loaded) == (True, True, 2)
+    assert failed_percent(warehouse, "run-1") == 0
+    # Its loads stay open: declared again, it is missed again.
+    (book,) = close_books(warehouse, "run-2", ["hr__people"])
+    assert book.gap == "hr__people: 2 loaded, but no outcomes model counts them"
+
+
+def test_a_source_that_left_the_settings_but_has_a_model_is_in_the_books(warehouse: Path) -> None:
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("update marts.outcomes_people set load_id = 'an earlier one'")
+    (book,) = close_books(warehouse, "run-1", [])
+    assert (book.is_abandoned, book.is_balanced) == (False, False)

@@ -103,7 +103,14 @@ def index(tmp_path: Path, **changes: Any) -> Page:
         "books": [BOOK],
         "mart_books": [MART],
         "dead_letter_counts": [
-            {"source": "hr__employees", "reason": "not_json", "records": 12, "records_last_run": 10}
+            {
+                "source": "hr__employees",
+                "reason": "not_json",
+                "records": 12,
+                "records_last_run": 10,
+                "message": "a comma is missing",
+                "place": "inbox/a.json line 3",
+            }
         ],
         "rejected_counts": [{"model": "rejected_employees", "rule": "salary_positive", "records": 40}],
         "checks": [check()],
@@ -133,12 +140,26 @@ def test_no_value_of_the_ledger_breaks_out_of_the_page(tmp_path: Path) -> None:
         runs=[run(run_id=HOSTILE, error=HOSTILE, release_id=HOSTILE)],
         books=[{**BOOK, "run_id": HOSTILE, "source": HOSTILE}],
         mart_books=[{**MART, "run_id": HOSTILE, "mart": HOSTILE}],
-        dead_letter_counts=[{"source": HOSTILE, "reason": HOSTILE, "records": 1, "records_last_run": 1}],
+        dead_letter_counts=[
+            {
+                **dict.fromkeys(("source", "reason", "message", "place"), HOSTILE),
+                "records": 1,
+                "records_last_run": 1,
+            }
+        ],
         rejected_counts=[{"model": HOSTILE, "rule": HOSTILE, "records": 1}],
         checks=[check(run_id=HOSTILE)],
     )
     assert hostile.tags == index(tmp_path, runs=[run(error="x")]).tags
     assert {"script", "img"}.isdisjoint(hostile.tags)
+
+
+def test_the_dbt_docs_are_linked_once_they_are_there(tmp_path: Path) -> None:
+    assert "dbt/index.html" not in index(tmp_path).source + quality(tmp_path).source
+    (tmp_path / "dbt").mkdir()
+    (tmp_path / "dbt" / "index.html").write_text("")
+    assert "dbt/index.html" in index(tmp_path).source
+    assert "dbt/index.html" in quality(tmp_path).source
 
 
 def test_pages_refer_to_nothing_outside_of_the_site(tmp_path: Path) -> None:
@@ -151,7 +172,6 @@ def test_pages_refer_to_nothing_outside_of_the_site(tmp_path: Path) -> None:
         assert {address for address in addresses if not address.startswith("#")} == {
             "index.html",
             "quality.html",
-            "dbt/index.html",
         }
         ids = {value for name, value in page.attributes if name == "id"}
         assert {address[1:] for address in addresses if address.startswith("#")} <= ids
@@ -177,6 +197,10 @@ def test_tables_say_what_their_columns_and_rows_are(tmp_path: Path) -> None:
         (
             {"status": "interrupted", "release_id": None},
             "The last run was interrupted, and nothing of it was published",
+        ),
+        (
+            {"status": "partial", "exit_code": 4, "release_id": None},
+            "The last run did a part of what it was asked for, and published nothing",
         ),
         ({"status": "running", "finished_at": None, "exit_code": None, "release_id": None}, "A run is under way"),
     ],
@@ -205,6 +229,30 @@ def test_a_stopped_run_says_why_and_what_readers_see_instead(tmp_path: Path) -> 
         "so nothing is published." in text
     )
     assert "✕ 1 critical check failed" in text
+
+
+def test_a_run_without_books_shows_what_it_read_by_source(tmp_path: Path) -> None:
+    counts = {"read": 1300, "loaded": 1250, "dead_lettered": 50, "skipped": 0}
+    summary = {"errors": ["x__b: gone", "x__c: gone"], "sources": [{"source": "x__a", "errors": [], **counts}]}
+    summary["sources"].append({"source": "x__b", "errors": ["x__b: gone"], **dict.fromkeys(counts, 0)})
+    ingested = run(
+        run_id="r3", started_at=NOW, status="partial", release_id=None, error="a; b", summary=json.dumps(summary)
+    )
+    page = index(tmp_path, runs=[run(), ingested])
+    assert "1,300 1,250 50 – – – r3" in page.text  # in the table of runs
+    assert "x__a – 1,300 1,250 50 0 x__b ✕ failed 0 0 0 0" in page.text
+    assert "50 dead letters in the last run, of 1,300 read" in page.text
+    # A list of what failed, an item each.
+    assert "x__b: gone x__c: gone" in page.text
+    assert page.tags.count("li") == 2
+    assert "Read by source" not in index(tmp_path).text
+
+
+def test_a_great_many_failures_are_not_all_listed(tmp_path: Path) -> None:
+    summary = json.dumps({"errors": [f"x__{number}: gone" for number in range(60)]})
+    page = index(tmp_path, runs=[run(status="failed", release_id=None, summary=summary)])
+    assert page.tags.count("li") == 51
+    assert "and 10 more, in the logs" in page.text
 
 
 def test_checks_of_an_earlier_run_are_said_to_be(tmp_path: Path) -> None:
@@ -283,13 +331,17 @@ def test_the_site_reads_the_ledger_the_rejected_and_the_dead_letters(tmp_path: P
                 ) as t(run_id, gate, suite, expectation, column_name, severity, is_success, samples, checked_at);
             create table raw.loads as select 'hr' as source, 3 as records_loaded, timestamptz '{NOW}' as loaded_at;
             create table raw.dead_letters as
-                select 'r1' as run_id, 'hr' as source, 'not_json' as reason, timestamptz '{NOW}' as occurred_at
-                from range(7);
+                select 'r1' as run_id, 'hr' as source, 'not_json' as reason, timestamptz '{NOW}' as occurred_at,
+                    'in/a.json' as location, 9 - place as line, null::bigint as page, null::bigint as byte_offset,
+                    'a comma is missing' as message, 'Ada, hush' as record
+                from range(7) as places(place);
             create table marts.rejected_people as select ['age_whole', 'email_form'] as failed_rules from range(3);
             create table marts.rejected_without_rules as select 1 as id;
         """)
     first, second = render_site(warehouse, tmp_path / "site", generated_at=NOW)
-    assert "not_json hr 7 7" in Page(first).text
+    assert "not_json hr 7 7 in/a.json line 3 : a comma is missing" in Page(first).text
+    assert "select * from raw.dead_letters" in Page(first).text
+    assert "hush" not in Page(first).text
     assert "age_whole rejected_people 3" in Page(first).text
     assert "in run" not in Page(first).text
     text = Page(second).text
