@@ -30,13 +30,13 @@ def test_sources_on_one_host_share_the_strictest_limit(api: ApiBench) -> None:
     for path in ("/a", "/b"):
         api.serve(answer, path)
     sources = [
-        {"url": "${API_BASE_URL}/a", "rate_limit": {"requests": 2, "per_seconds": 0.2}, **PAGED},
+        {"url": "${API_BASE_URL}/a", "rate_limit": {"requests": 2, "per_seconds": 0.4}, **PAGED},
         {"url": "${API_BASE_URL}/b", "rate_limit": {"requests": 100, "per_seconds": 0.1}, **PAGED},
     ]
     with api.clients(4, sources=[api.source(**source) for source in sources]) as clients, ThreadPoolExecutor() as pool:
         list(pool.map(lambda source: list(api.reader(clients, source).parcels()), sources))
     for first, third in zip(times, times[2:], strict=False):
-        assert third - first > 0.17
+        assert third - first > 0.25  # a request may arrive late on a busy machine
 
 
 def test_a_limit_holds_in_every_window() -> None:

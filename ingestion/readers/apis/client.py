@@ -154,14 +154,14 @@ class ApiClient:
         """Let go of every request that nobody waits for any more."""
         self._stopped.set()
 
-    def submit(self, url: str) -> Future[Answer]:
-        """Ask for `url` in a thread of its host. Raises Stopped when the run is over."""
+    def submit(self, url: str, ask: Callable[[str], Result]) -> Future[Result]:
+        """Call `ask`, which is `get` or calls it, in a thread of the host of `url`. Raises Stopped after the run."""
         try:
-            return self._clients.host(url).pool.submit(self.get, url)
+            return self._clients.host(url).pool.submit(ask, url)
         except RuntimeError:
             raise self._stop_error() from None
 
-    def result(self, future: Future[Answer]) -> Answer:
+    def result(self, future: Future[Result]) -> Result:
         """What `submit` asked for. Raises as `get` does, and Stopped when the run is over."""
         try:
             return future.result()

@@ -214,7 +214,13 @@ class ApiReader:
             for number, identifier in itertools.islice(waiting, self.clients.concurrency - len(ahead)):
                 # Without any other letter it would be no address of its own.
                 is_name = identifier.strip(".") != ""
-                ahead.append((number, identifier, client.submit(self._id_url(client, identifier)) if is_name else None))
+                ahead.append(
+                    (
+                        number,
+                        identifier,
+                        client.submit(self._id_url(client, identifier), client.get) if is_name else None,
+                    )
+                )
             if not ahead:
                 break
             item = self._answer(client, *ahead.popleft())

@@ -19,6 +19,8 @@ from ingestion.readers.apis.answer import HEAD_SHOWN, value_at
 from ingestion.readers.apis.client import Answer, AnswerError, ApiClient
 
 NUMBERED = ("page", "offset")
+# Pages that have come and wait to be taken: while a bundle of them is sealed, others are asked for.
+MOST_WAITING, MOST_WAITING_BYTES = 32, 32 * 1024 * 1024
 # A cursor may lead over pages that a filter left empty, but not for ever.
 MOST_EMPTY_PAGES = 100
 
@@ -51,6 +53,24 @@ class Page:
     def count(self) -> int:
         """How many records it holds."""
         return len(self.records)
+
+
+class _End:
+    """The number of the first page behind which those that were planned are not asked for any more."""
+
+    def __init__(self) -> None:
+        self.number = float("inf")
+
+    @property
+    def is_known(self) -> bool:
+        return self.number < float("inf")
+
+    def note(self, number: int) -> None:
+        self.number = min(self.number, number)
+
+
+# The pages that are asked for, in their order; None comes for one that need not be asked for any more.
+_Ahead = deque[tuple[Position, Future[Answer | None]]]
 
 
 class Walk:
@@ -102,18 +122,20 @@ class Walk:
     # Pages whose addresses are known beforehand
 
     def _numbered(self, start: Position) -> Iterator[Page]:
-        ahead: deque[tuple[Position, Future[Answer]]] = deque()
+        ahead: _Ahead = deque()
         # `most` is how many are asked for at once, `is_short` whether the last page was shorter than it might be.
-        following, step, most, is_short = start, 0, 1, False
+        following, step, most, is_short, largest = start, 0, 1, False, 1
+        end = _End()
         try:
             while True:
-                while len(ahead) < most and not self._is_beyond(len(ahead) * step) and not _holds_end(ahead):
-                    ahead.append((following, self._submit(following)))
+                while len(ahead) < most and not self._is_beyond(len(ahead) * step) and not end.is_known:
+                    ahead.append((following, self._submit_before(end, following, step)))
                     following = self._after(following, step or self.page_size)
                 if not ahead:
                     return
                 position, future = ahead.popleft()
                 answer = self.client.result(future)
+                assert answer is not None, "a page is skipped beyond the end alone"
                 page = self._page(position, answer, self._after(position, answer.body.count))
                 if not page.count:
                     if position == start:
@@ -122,10 +144,11 @@ class Walk:
                         self._prove_end(position, step, ahead)
                     return
                 yield page
-                if self.paging.next_path is not None and _is_none(value_at(answer.body.rest, self.paging.next_path)):
+                if self._is_last(answer):
                     return
                 # Until one page has come, nobody knows how many there are and how large they get.
-                most = self.ahead
+                largest = max(largest, answer.body.size_bytes)
+                most = self.ahead + min(MOST_WAITING, MOST_WAITING_BYTES // largest)
                 if self.paging.type == "page":
                     step = max(step, page.count)
                     continue
@@ -133,7 +156,7 @@ class Walk:
                     # The server gives as much as it likes: go on where this page really ended.
                     _abandon(ahead)
                     assert page.following is not None
-                    following = page.following
+                    following, end = page.following, _End()
                 if page.count < (step or self.page_size):
                     most = 1  # it may be the last one
                 is_short = page.count < (step or (self.page_size if self.paging.size_param else 0))
@@ -141,14 +164,36 @@ class Walk:
         finally:
             _abandon(ahead)
 
-    def _prove_end(self, empty: Position, step: int, ahead: deque[tuple[Position, Future[Answer]]]) -> None:
+    def _submit_before(self, end: "_End", position: Position, step: int) -> Future[Answer | None]:
+        """Ask for a page, unless the walk is known by then to end, or to go on otherwise, before it."""
+
+        def ask(url: str) -> Answer | None:
+            if position.number > end.number:
+                return None
+            try:
+                answer = self.client.get(url)
+            except SourceError:
+                end.note(position.number)
+                raise
+            is_uneven = self.paging.type == "offset" and answer.body.count != step
+            if not answer.body.count or is_uneven or self._is_last(answer):
+                end.note(position.number)
+            return answer
+
+        return self.client.submit(self._url(position), ask)
+
+    def _is_last(self, answer: Answer) -> bool:
+        """Whether the answer says that no page follows it."""
+        return self.paging.next_path is not None and _is_none(value_at(answer.body.rest, self.paging.next_path))
+
+    def _prove_end(self, empty: Position, step: int, ahead: "_Ahead") -> None:
         """Look one page past an empty one: when that is not the end but a hole, records would be lost."""
         if self._is_beyond(0):
             return
         beyond = self._after(empty, step or self.page_size)
-        future = ahead[0][1] if ahead and ahead[0][0] == beyond else self._submit(beyond)
         try:
-            answer = self.client.result(future)
+            answer = self.client.result(ahead[0][1]) if ahead and ahead[0][0] == beyond else None
+            answer = answer or self.client.result(self._submit(beyond))
         except AnswerError as error:
             if error.passes or not error.reason.startswith("http_4"):
                 raise
@@ -230,7 +275,7 @@ class Walk:
         return self.client.address(self.client.url, params)
 
     def _submit(self, position: Position) -> Future[Answer]:
-        return self.client.submit(self._url(position))
+        return self.client.submit(self._url(position), self.client.get)
 
     def _page(self, position: Position, answer: Answer, following: Position | None) -> Page:
         """The page of an answer, once it is neither an error in disguise nor a page that was there before."""
@@ -305,15 +350,7 @@ def _is_none(value: Any) -> bool:
     return value is None or value is False or value in ("", 0)
 
 
-def _holds_end(ahead: deque[tuple[Position, Future[Answer]]]) -> bool:
-    """Whether one of the pages that are on their way has come and is empty."""
-    return any(
-        future.done() and not future.cancelled() and future.exception() is None and not future.result().body.count
-        for _, future in ahead
-    )
-
-
-def _abandon(ahead: deque[tuple[Position, Future[Answer]]]) -> None:
+def _abandon(ahead: _Ahead) -> None:
     for _, future in ahead:
         future.cancel()
     ahead.clear()
