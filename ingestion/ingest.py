@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -23,8 +23,9 @@ from ingestion.reading import STAGE, PartResult, ReaderPool
 from ingestion.sources import SourceReader
 from ingestion.state import known_records, read_state
 
-# Parcels do not wait longer than this for others to be landed with, so that a kill undoes no more of a slow source.
-LONGEST_WAIT_SECONDS = 30.0
+# Parcels do not wait longer for others to be landed with, where nothing else is being landed: a kill undoes no more of a
+# slow source, and little is left to land at its end.
+LONGEST_WAIT_SECONDS = 5.0
 
 
 @dataclass
@@ -108,7 +109,7 @@ def ingest(
     pool = ReaderPool(parts, sources, reader.parcels, settings.concurrency, emit)
     try:
         with landing, reader, contextlib.closing(pool.parcels()) as parcels:
-            for package in _packages(parcels, folder, columns, landing.prepare):
+            for package in _packages(parcels, folder, columns, landing):
                 landing.land(package)
     except OSError as error:
         raise StorageError(
@@ -126,9 +127,9 @@ def ingest(
 
 
 def _packages(
-    parcels: Iterator[Parcel | None], folder: Path, columns: Mapping[str, Sequence[str]], prepare: Callable[[], None]
+    parcels: Iterator[Parcel | None], folder: Path, columns: Mapping[str, Sequence[str]], landing: Landing
 ) -> Iterator[Package]:
-    """`columns` holds those of the tables that are there; `prepare` is called when there will be a package."""
+    """`columns` holds those of the tables that are there; `landing` gets ready when there will be a package."""
     package: Package | None = None
     opened, is_first = 0.0, True
     for parcel in parcels:
@@ -136,10 +137,11 @@ def _packages(
             if package is None:
                 package, opened = Package(folder, columns, is_first), time.monotonic()
                 if is_first:
-                    prepare()
+                    landing.prepare()
                 is_first = False
             package.add(parcel)
-        if package and (package.is_full or time.monotonic() - opened > LONGEST_WAIT_SECONDS):
+        is_due = time.monotonic() - opened > LONGEST_WAIT_SECONDS and not landing.is_busy
+        if package and (package.is_full or is_due):
             yield package
             columns, package = package.columns_after, None
     if package:

@@ -61,6 +61,11 @@ class Landing:
         """Import what landing needs, beside the reading of the first package."""
         self._thread.submit(self._pipeline, 0)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a package is being landed."""
+        return self._under_way is not None and not self._under_way.done()
+
     def land(self, package: Package) -> None:
         """Append a package to raw, and remove its files, once the one before is there; returns when it has begun.
 
