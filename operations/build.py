@@ -23,8 +23,8 @@ def require_models(root: Path) -> None:
         raise ConfigError(
             "there is no dbt_project.yml, so nothing can be built or judged",
             where=str(root),
-            fix="copy dbt_project.yml, profiles.yml, dbt_project/ and expectations/ there and add models "
-            "for your sources (README, How to add), or pass --root; with penstock.yml alone only `penstock ingest` works",
+            fix="copy dbt_project.yml, profiles.yml, dbt_project/ and expectations/ there and add models for your "
+            "sources (README, How to add), or pass --root; with penstock.yml alone only `penstock ingest` works",
         )
 
 

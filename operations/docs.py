@@ -16,7 +16,7 @@ from operations.workers import Worker
 
 
 def make_site(root: Path, settings: Settings) -> list[Path]:
-    """Write the site anew; its pages. Raises BuildError when dbt cannot document the models, ConfigError if none are."""
+    """Write the site anew; its pages. Raises BuildError when dbt cannot document the models, ConfigError without."""
     from operations.site.pages import render_site
 
     require_models(root)
