@@ -23,8 +23,8 @@ from ingestion.reading import STAGE, PartResult, ReaderPool
 from ingestion.sources import SourceReader
 from ingestion.state import known_records, read_state
 
-# Parcels do not wait longer for others to be landed with, where nothing else is being landed: a kill undoes no more of a
-# slow source, and little is left to land at its end.
+# Parcels do not wait longer for others to be landed with, where nothing else is being landed: a kill undoes no more of
+# a slow source, and little is left to land at its end.
 LONGEST_WAIT_SECONDS = 5.0
 
 
