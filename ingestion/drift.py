@@ -104,7 +104,8 @@ class SchemaContract:
         return replace(parcel, loads=loads, rows=rows if rows.num_rows else None)
 
     def _report_letters(self, parcel: Parcel, notice: Notice) -> None:
-        if parcel.dead_letters is None or self._policy != "dead_letter":
+        # Of a CSV file its reader tells it, once for all parcels.
+        if parcel.dead_letters is None or self._policy != "dead_letter" or parcel.loads[0].kind == "csv":
             return
         letters = parcel.dead_letters.filter(pc.equal(parcel.dead_letters["reason"], "schema_drift"))
         for message in pc.unique(letters["message"]).to_pylist()[:MOST_TOLD]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -21,32 +21,48 @@ BLOCK_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Preview:
-    """One file or API: what is there. `error` is set when it cannot be reached."""
+    """One file or API: what is there. `error` is set when it cannot be reached; `part` is empty where it is all."""
 
     source: str
     location: str
     finding: str
     error: PenstockError | None = None
+    part: str = ""
+
+    def one_line(self) -> str:
+        """All of it on one line, every place named once."""
+        name = f"{self.source}, {self.part}" if self.part and self.part != self.location else self.source
+        if self.error is None:
+            return f"{name}: {self.location}: {self.finding}"
+        told = self.error.one_line().removeprefix(f"{self.source}: ")
+        return f"{name}: {told}" if self.location in told else f"{name}: {self.location}: {told}"
 
 
 def preview(root: Path, settings: Settings, variables: Mapping[str, str], today: date) -> Iterator[Preview]:
     """Every file and API of every part of every source, with whether it is new, changed or known."""
     state = read_state(settings.warehouse)
     for part in parts_of(root, settings, with_parents(settings, list(settings.sources)), today):
-        source, known = part.settings, state.of(part.source)
+        source = part.settings
         try:
-            if part.problem is not None:
-                raise part.problem
-            if part.nothing:
-                yield Preview(part.source, _place(source), part.nothing)
-                continue
-            if isinstance(source, ApiSource):
-                yield Preview(part.source, source.url, _ask(part, source, settings, variables, known))
-                continue
-            for file in part.files or find_files(root, source.path, settings.allowed_roots):
-                yield _look(part.source, source, file, known)
+            for found in _previews(root, settings, variables, part, state.of(part.source)):
+                yield replace(found, part=part.name)
         except PenstockError as error:
-            yield Preview(part.source, _place(source), "cannot be read", error)
+            yield Preview(part.source, _place(source), "cannot be read", error, part.name)
+
+
+def _previews(
+    root: Path, settings: Settings, variables: Mapping[str, str], part: Part, known: SourceState
+) -> Iterator[Preview]:
+    source = part.settings
+    if part.problem is not None:
+        raise part.problem
+    if part.nothing:
+        yield Preview(part.source, _place(source), part.nothing)
+    elif isinstance(source, ApiSource):
+        yield Preview(part.source, source.url, _ask(part, source, settings, variables, known))
+    else:
+        for file in part.files or find_files(root, source.path, settings.allowed_roots):
+            yield _look(part.source, source, file, known)
 
 
 def _place(source: Source) -> str:
@@ -109,4 +125,4 @@ def _ask(part: Part, source: ApiSource, settings: Settings, variables: Mapping[s
         reader = ApiReader(part.source, source, clients, None, part.name, state)
         page = reader.first_page()
     known = "known" if reader.is_known(page) else "new"
-    return f"answers, {page.count:,} records on the first page, {known}"
+    return f"answers, {page.count:,} {'record' if page.count == 1 else 'records'} on the first page, {known}"

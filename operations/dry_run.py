@@ -1,5 +1,7 @@
 """`penstock run --dry-run`: are the settings right, can every source and the target be reached, what would be read."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,9 +21,9 @@ def dry_run(root: Path, settings: Settings, console: Console) -> int:
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    with source_variables(root, settings) as variables:
+    with source_variables(root, settings) as variables, _retries_told(say):
         for found in preview(root, settings, variables, datetime.now(UTC).date()):
-            say(f"{found.source}: {found.location}: {found.error.one_line() if found.error else found.finding}")
+            say(found.one_line())
             if found.error is not None:
                 code = code or found.error.exit_code
     try:
@@ -38,6 +40,19 @@ def dry_run(root: Path, settings: Settings, console: Console) -> int:
         say(f"would publish: {settings.database_schema}.{mart}")
     say("dry run: nothing was changed")
     return code
+
+
+@contextlib.contextmanager
+def _retries_told(say: Callable[[str], None]) -> Iterator[None]:
+    """What an API is waited for is told as the rest is; the library's own line shows nothing but its own words."""
+    from stamina import instrumentation
+
+    before = instrumentation.get_on_retry_hooks()
+    instrumentation.set_on_retry_hooks([lambda details: say(repr(details.caused_by))])
+    try:
+        yield
+    finally:
+        instrumentation.set_on_retry_hooks(before)
 
 
 def _look_at_target(settings: Settings) -> str:

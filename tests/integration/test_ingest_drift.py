@@ -82,6 +82,17 @@ def test_a_type_that_changed_follows_the_policy(tmp_path: Path, kind: str) -> No
         assert "age" in " ".join([*bench.notices(), *result.errors])
 
 
+def test_records_set_aside_for_a_column_that_is_gone_are_told_once(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, "csv", "dead_letter")
+    write(bench, "csv", "a", [{"id": 1, "name": "Ann"}])
+    bench.ingest()
+    write(bench, "csv", "b", [{"id": 2}])
+    bench.ingest()
+    assert [told for told in bench.notices() if "name" in told] == [
+        "inbox/b.csv: columns gone: name; its records are dead letters"
+    ]
+
+
 def test_a_frozen_source_goes_on_once_it_is_mended(tmp_path: Path) -> None:
     bench = bench_of(tmp_path, "csv", "freeze")
     write(bench, "csv", "a", [{"id": 1, "name": "Ann"}])

@@ -190,3 +190,9 @@ def test_a_token_that_cannot_be_had_stops_the_ids_at_once(api: ApiBench) -> None
     with pytest.raises(SourceError, match="the token endpoint answered 403"):
         api.read(arguments={"ids": [str(number) for number in range(100)]}, auth=OAUTH2, **options)
     assert len(api.requests()) == 1
+
+
+def test_a_token_endpoint_that_is_not_there_is_told_with_its_host(api: ApiBench) -> None:
+    auth = {**OAUTH2, "token_url": "http://127.0.0.1:9/token"}
+    with pytest.raises(SourceError, match=r"cannot reach the token endpoint at 127\.0\.0\.1:9: "):
+        api.read(auth=auth, retry={**QUICK, "attempts": 1})

@@ -161,6 +161,18 @@ def test_a_fault_that_may_pass_is_tried_as_often_as_declared(api: ApiBench, stat
     assert len(api.requests()) == 4
 
 
+def test_one_attempt_is_told_as_one(api: ApiBench) -> None:
+    api.serve(lambda _: Response("", 503))
+    with pytest.raises(SourceError, match=r"answered 503 \(1 attempt\) .*: check that the API is up"):
+        api.read(retry={**QUICK, "attempts": 1})
+
+
+def test_too_many_requests_to_the_end_name_the_setting_that_helps(api: ApiBench) -> None:
+    api.serve(lambda _: Response("", 429))
+    with pytest.raises(SourceError, match=r"answered 429.*: set the source's rate_limit to what the API allows"):
+        api.read()
+
+
 def test_the_log_tells_of_every_try_without_secrets(api: ApiBench) -> None:
     api.serve(lambda request: Response(f"no {request.headers['X-API-Key']}", 500))
     told: list[Any] = []

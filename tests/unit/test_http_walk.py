@@ -364,6 +364,41 @@ def test_an_api_that_is_not_there_is_a_clear_error(api: ApiBench) -> None:
         api.read(url="http://127.0.0.1:9/people")
 
 
+@pytest.mark.parametrize(
+    ("url", "variables", "words"),
+    [
+        ("${BASE}/people?k=1", {"BASE": "http://127.0.0.1:9"}, "cannot reach the API at 127.0.0.1:9: "),
+        ("http://me:pass@127.0.0.1:9/people", {}, "cannot reach the API at 127.0.0.1:9: "),
+        ("https://no-such-host.invalid/people", {}, "cannot reach the API at no-such-host.invalid:443: "),
+    ],
+)
+def test_the_host_that_was_asked_is_told(api: ApiBench, url: str, variables: dict[str, str], words: str) -> None:
+    api.variables |= variables
+    with pytest.raises(SourceError) as caught:
+        api.read(url=url, retry={**QUICK, "attempts": 1})
+    assert words in caught.value.what
+    assert "pass" not in caught.value.one_line()
+    assert "k=1" not in caught.value.what
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"headers": {"X-Tenant": "of ${TENANT}"}},
+        {"auth": {"type": "bearer", "token": "v1-${TENANT}"}},
+        {"auth": {"type": "basic", "user": "${TENANT}", "password": "x"}},
+        {"auth": {"type": "api_key", "key": "acme", "param": "key"}},
+        {"url": "http://u:${TENANT}@${TENANT}.invalid/people"},
+    ],
+)
+def test_a_host_with_a_secret_in_it_is_not_told(api: ApiBench, options: dict[str, Any]) -> None:
+    api.variables |= {"TENANT": "Acme"}
+    with pytest.raises(SourceError) as caught:
+        api.read(**{"url": "http://${TENANT}.invalid/people", "retry": {**QUICK, "attempts": 1}, **options})
+    assert "cannot reach the API: " in caught.value.what
+    assert "acme" not in caught.value.one_line().lower()
+
+
 @pytest.mark.parametrize(("url", "words"), [("ftp://127.0.0.1/x", "cannot be sent"), ("http://[::1", "not a URL")])
 def test_an_address_that_is_none_is_told(api: ApiBench, url: str, words: str) -> None:
     with pytest.raises(SourceError, match=words):

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+import httpx
+
 from foundation.errors import ConfigError
 from foundation.settings import expand
 from foundation.sources import ApiSource, BasicAuth, BearerAuth, KeyAuth, OAuth2Auth
@@ -18,6 +20,7 @@ from ingestion.readers.apis.answer import Fault
 EARLY_SECONDS = 30.0
 # Shorter ones would be found in words that tell nothing.
 SHORTEST_SECRET = 4
+NAME_PATTERN = r"\$\{(\w+)\}"
 
 # Sends a form with these headers to the token endpoint; its answer. Raises Fault.
 PostForm = Callable[[Mapping[str, str], Mapping[str, str]], Any]
@@ -88,12 +91,16 @@ class Token:
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a source's requests carry: headers, query parameters, and a token where it has one."""
+    """What a source's requests carry: headers, query parameters, and a token where it has one.
+
+    `values` are those of the ${NAME}s that all this is made of.
+    """
 
     headers: Mapping[str, str]
     params: Mapping[str, str] = field(default_factory=dict)
     token: Token | None = None
     secrets: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
 
     def may_be_in(self, url: str) -> bool:
         """Whether an address has a parameter of ours or a secret in it, as far as can be told without reading it."""
@@ -101,12 +108,23 @@ class Credentials:
             secret in url or quote_plus(secret) in url or quote(secret) in url for secret in self.secrets if secret
         )
 
+    def shown_host(self, url: httpx.URL) -> str:
+        """Host and port of an address, or nothing where a secret or a part of one is in them."""
+        usual = {"http": ":80", "https": ":443"}.get(url.scheme, "")
+        place = url.netloc.decode() + (usual if url.port is None else "")
+        told = f"{place} {url.host}".lower()  # the host as it is asked for, and as it may have been spelt
+        held = (*filter(None, self.values), *self._long_secrets())
+        return "" if any(secret.lower() in told for secret in held) else place
+
     def hide(self, text: str) -> str:
         """`text` with every secret in it left out."""
-        for secret in (*self.secrets, *(self.token.secrets if self.token else ())):
-            if len(secret) >= SHORTEST_SECRET:
-                text = text.replace(secret, "***")
+        for secret in self._long_secrets():
+            text = text.replace(secret, "***")
         return text
+
+    def _long_secrets(self) -> list[str]:
+        held = (*self.secrets, *(self.token.secrets if self.token else ()))
+        return [secret for secret in held if len(secret) >= SHORTEST_SECRET]
 
 
 def credentials_of(source: ApiSource, variables: Mapping[str, str]) -> Credentials:
@@ -133,7 +151,18 @@ def credentials_of(source: ApiSource, variables: Mapping[str, str]) -> Credentia
         _check_header(name, value)
     # A header such as `Bearer x` is one secret, and so is the x alone.
     secrets += [secret.split()[-1] for secret in secrets if secret.split()]
-    return Credentials(headers, params, token, tuple(sorted(set(secrets), key=len, reverse=True)))
+    return Credentials(
+        headers, params, token, tuple(sorted(set(secrets), key=len, reverse=True)), _values(source, variables)
+    )
+
+
+def _values(source: ApiSource, variables: Mapping[str, str]) -> tuple[str, ...]:
+    """The values of the variables that headers, auth and the user in the url name."""
+    texts = [secret.get_secret_value() for secret in source.secrets()]
+    texts += [getattr(source.auth, name, "") for name in ("user", "client_id")]
+    texts += re.findall("//([^/@]*)@", source.url)
+    names = {name for text in texts for name in re.findall(NAME_PATTERN, text)}
+    return tuple(variables[name] for name in names)
 
 
 def _check_header(name: str, value: str) -> None:

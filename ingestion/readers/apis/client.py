@@ -268,7 +268,7 @@ class ApiClient:
                             wait = 0.0
                         raise
         except Fault as fault:
-            often = f" ({tries} attempts)" if fault.passes else ""
+            often = f" ({tries} {'attempt' if tries == 1 else 'attempts'})" if fault.passes else ""
             raise AnswerError(fault, f"{self.name}: {fault}{often}", tries, where=where(), fix=fix_for(fault)) from None
         raise AssertionError("unreachable: the retry either returns or raises")
 
@@ -361,13 +361,24 @@ class ApiClient:
             self._sleep(host.wait())
             with self._clients.slots:
                 if host.take():
-                    return network.exchange(connections, method, url, headers, form, seconds=seconds, largest=largest)
+                    return network.exchange(
+                        connections,
+                        method,
+                        url,
+                        headers,
+                        form,
+                        seconds=seconds,
+                        largest=largest,
+                        place=self._credentials.shown_host(url),
+                    )
 
     def _fix(self, fault: Fault) -> str:
         if fault.fix:
             return fault.fix
         if fault.reason in ("http_401", "http_403"):
             return "check the source's auth, headers and key"
+        if fault.is_rate_limit:
+            return "set the source's rate_limit to what the API allows, then run again"
         if fault.stage == "parse":
             return "check the source's url and params, then run again"
         return "check that the API is up, then run again" if fault.passes else "check the source's url and params"

@@ -103,8 +103,12 @@ class Network:
         *,
         seconds: float,
         largest: int,
+        place: str,
     ) -> Response:
-        """Send one request and read its whole answer within `seconds`. Raises Fault for anything else."""
+        """Send one request and read its whole answer within `seconds`. Raises Fault for anything else.
+
+        `place` is what a fault may show of where the request went, or empty.
+        """
         target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         self._deadlines.start(seconds)
         try:
@@ -115,7 +119,7 @@ class Network:
         except httpcore.UnsupportedProtocol as error:
             raise Fault("invalid_request", f"the request cannot be sent: {error}", passes=False) from None
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError) as error:
-            raise _unreachable(error) from None
+            raise _unreachable(error, place) from None
 
 
 def _proxy(address: str) -> httpcore.Proxy:
@@ -159,12 +163,13 @@ def _check_status(response: Response) -> None:
     raise Fault(f"http_{status}", f"the API answered {status}{said}", passes=passes, wait=wait if passes else None)
 
 
-def _unreachable(error: Exception) -> Fault:
+def _unreachable(error: Exception, place: str) -> Fault:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             what = f"the certificate of the API is not trusted: {cause.verify_message}"
             return Fault("certificate", what, passes=False, fix="name the authority's file in SSL_CERT_FILE")
         cause = cause.__cause__ or cause.__context__
-    what = "cannot reach the API" if isinstance(error, httpcore.ConnectError) else "the connection broke"
+    there = f" at {place}" if place else ""
+    what = f"cannot reach the API{there}" if isinstance(error, httpcore.ConnectError) else "the connection broke"
     return Fault("connection", f"{what}: {error or type(error).__name__}", passes=True)
