@@ -144,13 +144,16 @@ def load_settings(root: Path, environment: Mapping[str, str] | None = None) -> S
     return settings.model_copy(update=paths)
 
 
-def expand(text: str, known: Mapping[str, str]) -> str:
-    """`text` with every ${NAME} replaced from `known`. Raises ConfigError for a name that is not there."""
+def expand(text: str, known: Mapping[str, str], key: str) -> str:
+    """`text`, the value of `key`, with every ${NAME} replaced from `known`.
+
+    Raises ConfigError for a name that is not there. The text is not told: beside a name there may stand a secret.
+    """
 
     def value(match: re.Match[str]) -> str:
         name = match.group(1)
         if name not in known:
-            raise ConfigError(f"{name} is not set", where=text, fix=f"export {name}=... or write the value out")
+            raise ConfigError(f"{name} is not set", where=f"{key} in {CONFIG_FILE}", fix="set it in the environment")
         return known[name]
 
     return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value, text)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from foundation.errors import PenstockError
+from foundation.errors import PenstockError, SourceError
 from foundation.settings import Settings
 from ingestion.preview import preview
 from operations.run import source_variables
@@ -22,7 +22,7 @@ def dry_run(root: Path, settings: Settings, console: Console) -> int:
         for found in preview(root, settings, variables, datetime.now(UTC).date()):
             say(f"{found.source}: {found.location}: {found.error.one_line() if found.error else found.finding}")
             if found.error is not None:
-                code = code or found.error.exit_code
+                code = code or SourceError.exit_code  # as in a run, where the others go on
     try:
         say(f"publish target: {_look_at_target(settings)}")
     except PenstockError as error:

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from foundation.errors import ConfigError
+from foundation.settings import load_settings
+from ingestion.preview import preview
 from tests.ingest_bench import Bench
 
 QUICK = "retry: { attempts: 1, first_wait_seconds: 0.01, timeout_seconds: 5 }"
@@ -176,6 +179,28 @@ def test_a_source_that_fails_fast_stops_the_others(tmp_path: Path) -> None:
     result = bench.ingest()
     assert {each.part.source: each.state for each in result.parts} == {"hr__first": "failed", "hr__second": "done"}
     assert bench.query("select id from raw.hr__second") == [("1",)]
+
+
+def test_a_secret_that_is_not_set_fails_its_source_alone_and_is_named(tmp_path: Path, server: HTTPServer) -> None:
+    server.expect_request("/products").respond_with_json([{"id": 1}])
+    api = "type: api, rate_limit: { requests: 100 }"
+    bench = bench_of(
+        tmp_path,
+        f"""
+  shop__other: {{ {api}, url: "${{BASE}}/products" }}
+  shop__nowhere: {{ {api}, url: "${{NO_BASE}}/products" }}
+  shop__locked: {{ {api}, url: "${{BASE}}/products", auth: {{ type: bearer, token: "s3cret${{NO_SUCH_SECRET}}" }} }}
+""",
+    )
+    variables = {"BASE": server.url_for("").rstrip("/")}
+    result = bench.ingest(variables)
+    assert result.sources["shop__other"].counts["loaded"] == 1
+    told = "NO_SUCH_SECRET is not set (sources.shop__locked.auth.token in penstock.yml): set it in the environment"
+    assert result.sources["shop__locked"].errors == [told]
+    settings = load_settings(tmp_path, {})
+    looked_at = {found.source: found for found in preview(tmp_path, settings, variables, date(2026, 1, 1))}
+    assert str(looked_at["shop__locked"].error) == told
+    assert looked_at["shop__other"].error is None
 
 
 LIST_AND_DETAIL = f"""

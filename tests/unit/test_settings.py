@@ -94,9 +94,10 @@ def test_a_wrong_secret_is_not_shown(tmp_path: Path) -> None:
 
 
 def test_names_are_filled_in_or_missed() -> None:
-    assert expand("${A}/x?k=${B}", {"A": "http://h", "B": "1"}) == "http://h/x?k=1"
-    with pytest.raises(ConfigError, match="C is not set"):
-        expand("${C}", {})
+    assert expand("${A}/x?k=${B}", {"A": "http://h", "B": "1"}, "url") == "http://h/x?k=1"
+    with pytest.raises(ConfigError, match=r"C is not set \(sources\.a__b\.url in penstock\.yml\)") as caught:
+        expand("s3cret ${C}", {}, "sources.a__b.url")
+    assert "s3cret" not in caught.value.one_line()
 
 
 def test_the_committed_schema_is_the_one_of_the_settings() -> None:
