@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 
+from foundation.checks import misfits
 from foundation.errors import ConfigError
 from foundation.sources import (
     AUTH_KINDS,
@@ -136,6 +137,10 @@ def load_settings(root: Path, environment: Mapping[str, str] | None = None) -> S
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise _config_error(error, file, lines, from_environment) from None
+    for found in misfits(settings.sources):
+        raise ConfigError(
+            f"{'.'.join(found.place)} {found.what}", where=_where(found.place, file, lines), fix=found.fix
+        )
     paths = {
         name: (root / path).absolute()
         for name in ("work_dir", "temp_dir", "output_dir", "site_dir")
@@ -222,8 +227,7 @@ def _config_error(
     if place and place[0] in from_environment:
         key, where = place[0].upper(), "environment"
     else:
-        line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
-        where = f"{file}, line {line}" if line else str(file)
+        where = _where(place, file, lines)
     value = first.get("input")
     if any(word in key.lower() for word in ("url", "key", "header", "secret", "password", "token")):
         value = "(not shown)"
@@ -242,6 +246,12 @@ def _config_error(
     message = first["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(value, dict | list) else f" is {value!r}"
     return ConfigError(f"{key}{shown}", where=where, fix=message)
+
+
+def _where(place: tuple[str, ...], file: Path, lines: Mapping[tuple[str, ...], int]) -> str:
+    """The line of a key, or of what should hold it."""
+    line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
+    return f"{file}, line {line}" if line else str(file)
 
 
 _PATTERNS = {

@@ -250,10 +250,10 @@ def test_details_are_asked_for_each_id_and_fail_alone(
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (shop("{ by: values, values: [a] }"), "nothing tells its parts apart"),
+        (shop("{ by: values, values: [a] }"), "nothing that tells its parts apart"),
         (shop("{ by: range, start: 1, stop: 5 }", 'params: { a: "{start}" }'), "by: range needs start, stop, step"),
         (shop("{ by: dates, start: 5, step: 1 }", 'params: { a: "{start}" }'), "takes days as yyyy-mm-dd"),
-        (shop("{ by: files }"), "has no files"),
+        (shop("{ by: files }"), "an API has no files"),
         (
             shop("{ by: values, values: [a], priority: { b: 1 } }", 'params: { a: "{value}" }'),
             "names 'b', which is no part of it",

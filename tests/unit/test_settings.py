@@ -75,6 +75,74 @@ def test_a_mistake_names_its_place(tmp_path: Path, text: str, environment: dict[
         load_settings(write(tmp_path, text), environment)
 
 
+API = "sources:\n  a__b:\n    type: api\n    url: {url}\n    {more}\n"
+FILES = """sources:
+  a__b:
+    type: csv
+    path: inbox/**/*.csv
+    partitions: {{ by: files, priority: {{ {file}: 1 }} }}
+"""
+
+
+def of_api(more: str = "http2: true", url: str = "http://h/x") -> str:
+    return API.format(url=url, more=more)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (of_api(url="ftp://h/x"), r"a__b\.url is no address of the web \(.*line 4\): it begins with http:// or"),
+        (of_api(url="h/x"), r"a__b\.url is no address of the web"),
+        (
+            of_api("auth: { type: oauth2, token_url: h/t, client_id: i, client_secret: s }"),
+            r"a__b\.auth\.token_url is no address .*line 5",
+        ),
+        (of_api(url="http://h/{id}"), r"a__b\.url holds \{id\}, which only for_each fills \(.*line 4\)"),
+        (of_api("pagination: { type: cursor }"), r"a__b\.pagination of type cursor needs next_path \(.*line 5\)"),
+        (of_api("cursor_path: at"), r"a__b\.cursor_path does nothing without cursor_param \(.*line 5\)"),
+        (of_api("cursor_param: at"), r"a__b\.cursor_param does nothing without cursor_path \(.*line 5\)"),
+        (of_api("cursor_lag: 5"), r"a__b\.cursor_lag does nothing without .*line 5"),
+        (of_api("for_each: { source: a__c, field: id }", "http://h/{id}"), r"is 'a__c', which is no API .*line 5"),
+        (of_api("for_each: { source: a__b, field: id }", "http://h/{id}"), r"waits for a__b itself \(.*line 5\)"),
+        (of_api("for_each: { source: a__b, field: id }"), r"a__b\.for_each asks once for each id \(.*line 5\)"),
+        (of_api("partitions: { by: files }"), r"a__b\.partitions\.by is 'files', but an API has no files .*line 5"),
+        (of_api("partitions: { by: files, values: [a] }"), "an API has no files"),
+        (
+            of_api("partitions: { by: values, values: [a] }"),
+            r"nothing that tells .*line 5\): put \{value\} into url or",
+        ),
+        (of_api("partitions: { by: hash, buckets: 2 }", "http://h/{buckets}"), r"put \{bucket\} into url or params"),
+        (
+            of_api("partitions: { by: values, values: [a, b], priority: { c: 1 } }", "http://h/{value}"),
+            r"names 'c', which is no part of it \(.*line 5\): parts are a, b$",
+        ),
+        (
+            of_api("partitions: { by: hash, buckets: 6, priority: { c: 1 } }", "http://h/{bucket}"),
+            r"parts are 0 of 6, 1 of 6, 2 of 6, 3 of 6, 4 of 6\.\.\.$",
+        ),
+        (FILES.format(file="a.csv"), r"names 'a\.csv', which path does not \(.*line 5\): name files as in inbox/"),
+    ],
+)
+def test_keys_that_do_not_fit_together_are_told_with_their_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_settings(write(tmp_path, text), {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        of_api(url="HTTPS://h/x"),
+        of_api(url="${BASE}/x"),
+        of_api("partitions: { by: range, start: 0, stop: 9, step: 3 }", "http://h/{stop}"),
+        of_api("partitions: { by: values, values: [a], priority: { a: 1 } }\n    params: { p: '{value}' }"),
+        FILES.format(file="inbox/a.csv"),
+        FILES.format(file="inbox/b/c/a.csv"),
+    ],
+)
+def test_keys_that_fit_together_are_taken(tmp_path: Path, text: str) -> None:
+    load_settings(write(tmp_path, text), {})
+
+
 def test_a_missing_file_says_where_to_stand(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no penstock\.yml"):
         load_settings(tmp_path, {})
