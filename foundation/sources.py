@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, fi
 
 IDENTIFIER = r"^[a-z_][a-z0-9_]*$"
 SOURCE_NAME = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*__[a-z][a-z0-9]*(_[a-z0-9]+)*$"
+CHARACTER = r"^[\x01-\x7f]$"
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Identifier = Annotated[str, Field(pattern=IDENTIFIER)]
-Character = Annotated[str, Field(pattern=r"^[\x01-\x7f]$")]
+Character = Annotated[str, Field(pattern=CHARACTER)]
 
 
 class Section(BaseModel):
