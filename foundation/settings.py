@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 
+from foundation.checks import misfits
 from foundation.errors import ConfigError
 from foundation.sources import (
     AUTH_KINDS,
+    CHARACTER,
     IDENTIFIER,
     SOURCE_KINDS,
     SOURCE_NAME,
@@ -74,7 +76,7 @@ class Settings(Section):
     failure_threshold_percent: float = Field(10, ge=0, le=100)
     allowed_roots: list[str] | None = Field(
         None,
-        description="Folders or addresses that files may lie in, links followed; unset: the project and the folder "
+        description="Folders or addresses that files may lie in besides the project, links followed; unset: the folder "
         "that a source's own path names.",
     )
     work_dir: Path = Field(Path(".penstock"), description="Warehouse, logs, state and the embedded Postgres.")
@@ -136,6 +138,10 @@ def load_settings(root: Path, environment: Mapping[str, str] | None = None) -> S
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise _config_error(error, file, lines, from_environment) from None
+    for found in misfits(settings.sources):
+        raise ConfigError(
+            f"{'.'.join(found.place)} {found.what}", where=_where(found.place, file, lines), fix=found.fix
+        )
     paths = {
         name: (root / path).absolute()
         for name in ("work_dir", "temp_dir", "output_dir", "site_dir")
@@ -144,13 +150,16 @@ def load_settings(root: Path, environment: Mapping[str, str] | None = None) -> S
     return settings.model_copy(update=paths)
 
 
-def expand(text: str, known: Mapping[str, str]) -> str:
-    """`text` with every ${NAME} replaced from `known`. Raises ConfigError for a name that is not there."""
+def expand(text: str, known: Mapping[str, str], key: str) -> str:
+    """`text`, the value of `key`, with every ${NAME} replaced from `known`.
+
+    Raises ConfigError for a name that is not there. The text is not told: beside a name there may stand a secret.
+    """
 
     def value(match: re.Match[str]) -> str:
         name = match.group(1)
         if name not in known:
-            raise ConfigError(f"{name} is not set", where=text, fix=f"export {name}=... or write the value out")
+            raise ConfigError(f"{name} is not set", where=f"{key} in {CONFIG_FILE}", fix="set it in the environment")
         return known[name]
 
     return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value, text)
@@ -215,34 +224,91 @@ def _config_error(
     auth = place[3] if len(place) > 3 and place[2] == "auth" and place[3] in AUTH_KINDS else ""
     if auth:
         place = (*place[:3], *place[4:])
+    # So does a union of a number and a day, of which the first is told.
+    either = ""
+    if len(place) > 3 and place[2] == "partitions" and place[-1] in ("int", "date"):
+        place, either = place[:-1], "it is a whole number, or a day as yyyy-mm-dd"
     key = ".".join(place) or "settings"
     if place and place[0] in from_environment:
         key, where = place[0].upper(), "environment"
     else:
-        line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
-        where = f"{file}, line {line}" if line else str(file)
+        where = _where(place, file, lines)
     value = first.get("input")
-    if any(word in key.lower() for word in ("url", "key", "header", "secret", "password", "token")):
-        value = "(not shown)"
     if first["type"] == "extra_forbidden":
         allowed = _allowed_keys(place, kind, auth)
         near = difflib.get_close_matches(place[-1], allowed, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
+        if len(place) > 1 and place[-1] in Settings.model_fields:
+            hint = f"{place[-1]} stands at the top of {CONFIG_FILE}, not here; "
         return ConfigError(f"unknown key {key}", where=where, fix=f"{hint}allowed are {', '.join(sorted(allowed))}")
     if first["type"] == "missing":
         return ConfigError(f"{key} is missing", where=where, fix="add it; penstock.schema.json tells what it takes")
     if first["type"].startswith("union_tag"):
         kinds = AUTH_KINDS if place[-1] == "auth" else SOURCE_KINDS
         return ConfigError(f"{key}.type is not known", where=where, fix=f"it is one of {', '.join(kinds)}")
-    if first["type"] == "string_pattern_mismatch":
+    if first["type"] == "string_pattern_mismatch":  # of no key that may hold a secret
         return ConfigError(f"{key} is {value!r}", where=where, fix=_PATTERNS[first["ctx"]["pattern"]])
-    message = first["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(value, dict | list) else f" is {value!r}"
-    return ConfigError(f"{key}{shown}", where=where, fix=message)
+    shown = "" if isinstance(value, dict | list) or _may_be_secret(place) else f" is {_spelt(value)}"
+    return ConfigError(
+        f"{key}{shown or ' is wrong'}",
+        where=where,
+        fix=either or _wanted(first["type"], first["msg"], first.get("ctx", {})),
+    )
 
 
+def _may_be_secret(place: tuple[str, ...]) -> bool:
+    if place[:1] == ("sources",):
+        return any(part in ("url", "params", "headers", "auth") for part in place[2:])
+    return place[:1] in [("database_url",), ("api_base_url",), ("api_key",)]
+
+
+def _spelt(value: Any) -> str:
+    """A value as a reader of YAML knows it."""
+    if value is None:
+        return "empty"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _wanted(kind: str, message: str, limits: Mapping[str, Any]) -> str:
+    """What a value must be, by pydantic's type of error; in its own words where nothing better is known."""
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return "it holds `key: value` pairs"
+    if kind == "literal_error":
+        return f"it is one of {limits['expected'].replace(' or ', ', ')}"
+    for start, wanted in _WANTED.items():
+        if kind.startswith(start):
+            return wanted.format(**limits)
+    return message.removeprefix("Value error, ")
+
+
+def _where(place: tuple[str, ...], file: Path, lines: Mapping[tuple[str, ...], int]) -> str:
+    """The line of a key, or of what should hold it."""
+    line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
+    return f"{file}, line {line}" if line else str(file)
+
+
+# By how the type of an error begins, the longer beginnings first.
+_WANTED = {
+    "list_type": "it is a list, as in [a, b]",
+    "string_type": "it is text; a number or a word such as yes or null stands in quotes",
+    "string_too_short": "its length is at least {min_length}",
+    "string_too_long": "its length is at most {max_length}",
+    "too_short": "it lists at least {min_length}",
+    "too_long": "it lists at most {max_length}",
+    "int_": "it is a whole number",
+    "float_": "it is a number",
+    "bool_": "it is true or false",
+    "date_": "it is a day as yyyy-mm-dd",
+    "invalid_key": "a key is text",
+    "path_type": "it is the path of a file or folder",
+    "greater_than_equal": "it is at least {ge:g}",
+    "greater_than": "it is more than {gt:g}",
+    "less_than_equal": "it is at most {le:,}",
+    "less_than": "it is less than {lt:,}",
+}
 _PATTERNS = {
     SOURCE_NAME: "a source is named <system>__<things>, in snake_case, as in hr__employees",
+    CHARACTER: "it is one ASCII character",
     IDENTIFIER: "a name is in snake_case: small letters, digits and _",
 }
 

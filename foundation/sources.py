@@ -1,17 +1,19 @@
 """What `penstock.yml` may say of a source: where it is, how it is read, what happens when its shape changes."""
 
 import codecs
-from datetime import date
+from collections.abc import Iterator
+from datetime import date, timedelta
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 IDENTIFIER = r"^[a-z_][a-z0-9_]*$"
 SOURCE_NAME = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*__[a-z][a-z0-9]*(_[a-z0-9]+)*$"
+CHARACTER = r"^[\x01-\x7f]$"
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Identifier = Annotated[str, Field(pattern=IDENTIFIER)]
-Character = Annotated[str, Field(pattern=r"^[\x01-\x7f]$")]
+Character = Annotated[str, Field(pattern=CHARACTER)]
 
 
 class Section(BaseModel):
@@ -50,6 +52,35 @@ class Partitions(Section):
         if kind is not None and not all(isinstance(end, kind) for end in (self.start, self.stop) if end is not None):
             raise ValueError(f"by: {self.by} takes {'whole numbers' if kind is int else 'days as yyyy-mm-dd'}")
         return self
+
+    @property
+    def marks(self) -> list[str]:
+        """The placeholders that differ from part to part."""
+        return {"values": ["value"], "hash": ["bucket"], "files": []}.get(self.by, ["start", "stop"])
+
+    def parts(self, today: date) -> Iterator[tuple[str, dict[str, str]]]:
+        """Name and placeholder values of every part; none where each file is one."""
+        if self.by == "values":
+            for value in dict.fromkeys(self.values):
+                yield value, {"value": value}
+        elif self.by == "hash":
+            for bucket in range(self.buckets or 0):
+                yield f"{bucket} of {self.buckets}", {"bucket": str(bucket), "buckets": str(self.buckets)}
+        elif self.by == "range":
+            first, stop, step = int(self.start or 0), int(self.stop or 0), self.step or 1  # type: ignore[arg-type]
+            for start in range(first, stop, step):
+                end = min(start + step, stop)
+                yield f"{start} to {end - 1}", {"start": str(start), "stop": str(end)}
+        elif self.by == "dates":
+            day, step = self.start, self.step or 1
+            stop_day = self.stop or today + timedelta(days=1)
+            assert isinstance(day, date)
+            assert isinstance(stop_day, date)
+            while day < stop_day:
+                following = min(day + timedelta(days=step), stop_day)
+                last = following - timedelta(days=1)
+                yield (f"{day}" if last == day else f"{day} to {last}"), {"start": f"{day}", "stop": f"{following}"}
+                day = following
 
 
 class AnySource(Section):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from foundation.errors import PenstockError
+from foundation.errors import PenstockError, SourceError
 from foundation.settings import Settings
 from ingestion.preview import preview
 from operations.build import require_models
@@ -25,7 +25,7 @@ def dry_run(root: Path, settings: Settings, console: Console) -> int:
         for found in preview(root, settings, variables, datetime.now(UTC).date()):
             say(found.one_line())
             if found.error is not None:
-                code = code or found.error.exit_code
+                code = code or SourceError.exit_code  # as in a run, where the others go on
     try:
         require_models(root)
     except PenstockError as error:

@@ -65,7 +65,7 @@ def find(root: Path, pattern: str, allowed_roots: Sequence[str] | None) -> list[
     if allowed_roots is None:
         allowed = [root, folder if parts else path.parent]
     else:
-        allowed = [root / name for name in allowed_roots if "://" not in name]
+        allowed = [root, *(root / name for name in allowed_roots if "://" not in name)]
     resolved = [Path(os.path.realpath(name)) for name in allowed]
     try:
         matches = sorted(set(_expand(folder, parts, set()))) or [path]  # a name may hold what reads as a wildcard

@@ -136,7 +136,7 @@ def test_a_file_that_leads_outside_is_read_where_that_is_allowed(tmp_path: Path)
     outside(bench.inbox)
     duckdb.sql("select 1 as id").write_parquet(str(bench.inbox / "good.parquet"))
     assert "allowed_roots" in bench.ingest().errors[0]
-    bench.configure(f"allowed_roots: [inbox, {json.dumps(str(tmp_path))}]\n{CONFIG}")
+    bench.configure(f"allowed_roots: [{json.dumps(str(tmp_path))}]\n{CONFIG}")
     assert bench.ingest().errors == []
     assert bench.query("select name from raw.hr__people") == [("secret",)]
 

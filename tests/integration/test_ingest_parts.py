@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from foundation.errors import ConfigError
+from foundation.settings import load_settings
+from ingestion.preview import preview
 from tests.ingest_bench import Bench
 
 QUICK = "retry: { attempts: 1, first_wait_seconds: 0.01, timeout_seconds: 5 }"
@@ -192,6 +195,28 @@ def test_a_source_that_fails_fast_stops_the_others(tmp_path: Path) -> None:
     assert bench.query("select id from raw.hr__second") == [("1",)]
 
 
+def test_a_secret_that_is_not_set_fails_its_source_alone_and_is_named(tmp_path: Path, server: HTTPServer) -> None:
+    server.expect_request("/products").respond_with_json([{"id": 1}])
+    api = "type: api, rate_limit: { requests: 100 }"
+    bench = bench_of(
+        tmp_path,
+        f"""
+  shop__other: {{ {api}, url: "${{BASE}}/products" }}
+  shop__nowhere: {{ {api}, url: "${{NO_BASE}}/products" }}
+  shop__locked: {{ {api}, url: "${{BASE}}/products", auth: {{ type: bearer, token: "s3cret${{NO_SUCH_SECRET}}" }} }}
+""",
+    )
+    variables = {"BASE": server.url_for("").rstrip("/")}
+    result = bench.ingest(variables)
+    assert result.sources["shop__other"].counts["loaded"] == 1
+    told = "NO_SUCH_SECRET is not set (sources.shop__locked.auth.token in penstock.yml): set it in the environment"
+    assert result.sources["shop__locked"].errors == [told]
+    settings = load_settings(tmp_path, {})
+    looked_at = {found.source: found for found in preview(tmp_path, settings, variables, date(2026, 1, 1))}
+    assert str(looked_at["shop__locked"].error) == told
+    assert looked_at["shop__other"].error is None
+
+
 LIST_AND_DETAIL = f"""
   lab__details:
     type: api
@@ -263,7 +288,7 @@ def test_no_ids_because_their_source_failed_is_a_failure(tmp_path: Path, server:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (shop("{ by: values, values: [a] }"), "nothing tells its parts apart"),
+        (shop("{ by: values, values: [a] }"), "nothing that tells its parts apart"),
         (shop("{ by: range, start: 1, stop: 5 }", 'params: { a: "{start}" }'), "by: range needs start, stop, step"),
         (shop("{ by: dates, start: 5, step: 1 }", 'params: { a: "{start}" }'), "takes days as yyyy-mm-dd"),
         (
@@ -274,7 +299,7 @@ def test_no_ids_because_their_source_failed_is_a_failure(tmp_path: Path, server:
             shop("{ by: dates, start: 2026-01-02, stop: 2026-01-02, step: 1 }", 'params: { a: "{start}" }'),
             "makes no part: start 2026-01-02 is not before stop 2026-01-02",
         ),
-        (shop("{ by: files }"), "has no files"),
+        (shop("{ by: files }"), "an API has no files"),
         (
             shop("{ by: values, values: [a], priority: { b: 1 } }", 'params: { a: "{value}" }'),
             "names 'b', which is no part of it",

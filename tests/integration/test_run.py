@@ -145,6 +145,18 @@ def test_a_dry_run_changes_nothing(fresh_project: Project) -> None:
     assert fresh_project.query("select count(*) from pg_tables where schemaname = 'public'") == [(0,)]
 
 
+def test_a_secret_that_is_not_set_has_the_same_exit_code_in_a_dry_run(fresh_project: Project) -> None:
+    file = fresh_project.root / "penstock.yml"
+    text = file.read_text()
+    file.write_text(
+        text.replace("records_path: data", 'headers: { X-Key: "${NO_SUCH_SECRET}" }\n    records_path: data')
+    )
+    for arguments in (["ingest"], ["run", "--dry-run"]):
+        done = fresh_project.run(*arguments)
+        assert done.returncode == 4, done.stdout + done.stderr
+        assert "sources.talent__employees.headers.X-Key in penstock.yml" in done.stdout + done.stderr
+
+
 def test_status_shows_the_runs(first_run: Project) -> None:
     done = first_run.run("status", "--json")
     (run,) = json.loads(done.stdout)

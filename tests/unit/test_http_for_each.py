@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from werkzeug import Request, Response
 
-from foundation.errors import ConfigError, SourceError
+from foundation.errors import SourceError
 from ingestion.parcels import Parcel
 from tests.api_bench import ApiBench, json_response, loads_of, records_of, state_after
 from tests.arrow import letters_of
@@ -115,12 +115,6 @@ def test_ids_after_a_cut_go_on_when_they_are_the_same(api: ApiBench) -> None:
     assert len(api.requests()) == 1
     other = api.read(arguments={"ids": ["c", "a", "b"], "state": cut}, **EACH)
     assert [load.records_read for load in loads_of(other)] == [1, 1, 1]
-
-
-@pytest.mark.parametrize("options", [{"url": "http://127.0.0.1/x"}, {"pagination": {"type": "page"}}])
-def test_for_each_needs_a_place_for_the_id_and_takes_no_pages(api: ApiBench, options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="asks once for each id"):
-        api.read(arguments={"ids": ["a"]}, **{**EACH, **options})
 
 
 def test_no_ids_are_no_parcel(api: ApiBench) -> None:

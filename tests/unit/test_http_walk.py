@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from werkzeug import Request, Response
 
-from foundation.errors import ConfigError, SourceError
+from foundation.errors import SourceError
 from tests.api_bench import PAGED, QUICK, ApiBench, json_response, loads_of, records_of
 from tests.arrow import letters_of
 
@@ -352,11 +352,6 @@ def test_redirects_are_followed_on_the_same_host_alone(api: ApiBench) -> None:
     api.serve(lambda _: Response(status=302, headers={"Location": f"{api.root}/people"}))
     with pytest.raises(SourceError, match="more than 5 redirects"):
         api.read(auth=auth)
-
-
-def test_a_cursor_walk_without_the_path_to_the_next_cursor_is_a_setting_to_mend(api: ApiBench) -> None:
-    with pytest.raises(ConfigError, match="needs next_path"):
-        api.read(pagination={"type": "cursor"})
 
 
 def test_an_api_that_is_not_there_is_a_clear_error(api: ApiBench) -> None:

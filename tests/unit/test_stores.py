@@ -382,6 +382,8 @@ def shared(tmp_path: Path) -> Path:
     (tmp_path / "shared" / "a.csv").write_bytes(LINES)
     (tmp_path / "shared" / "deep" / "b.csv").write_bytes(LINES)
     (tmp_path / "project" / "inbox").mkdir(parents=True)
+    (tmp_path / "project" / "own").mkdir()
+    (tmp_path / "project" / "own" / "c.csv").write_bytes(LINES)
     (tmp_path / "project" / "inbox" / "link.csv").symlink_to(tmp_path / "shared" / "a.csv")
     (tmp_path / "project" / "linked").symlink_to(tmp_path / "shared")
     return tmp_path
@@ -398,6 +400,7 @@ def shared(tmp_path: Path) -> Path:
         pytest.param("linked/**/b.csv", None, True, id="below the linked folder"),
         pytest.param("../shared/*.csv", None, True, id="the path itself leads out"),
         pytest.param("../shared/a.csv", None, True, id="the path itself leads out to one file"),
+        pytest.param("own/*.csv", ["../shared/deep"], True, id="the project itself, whatever is named"),
         pytest.param("../shared/a.csv", ["inbox"], False, id="named folders hold for the path itself too"),
         pytest.param("inbox/../../shared/a.csv", ["inbox"], False, id="dots are followed first"),
         pytest.param("../shared/a.csv", ["../sha"], False, id="a folder whose name only begins alike"),

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import httpx
+from pydantic import SecretStr
 
 from foundation.errors import ConfigError
 from foundation.settings import expand
@@ -33,11 +34,12 @@ class Token:
     cannot read an opaque token without expires_in and does not renew one that a server no longer takes.
     """
 
-    def __init__(self, auth: OAuth2Auth, variables: Mapping[str, str]) -> None:
-        self.url = expand(auth.token_url, variables)
+    def __init__(self, auth: OAuth2Auth, variables: Mapping[str, str], key: str) -> None:
+        """`key` is that of `auth` in the settings."""
+        self.url = expand(auth.token_url, variables, f"{key}.token_url")
         self.shown_url = auth.token_url
-        self.client_id = expand(auth.client_id, variables)
-        self.client_secret = expand(auth.client_secret.get_secret_value(), variables)
+        self.client_id = expand(auth.client_id, variables, f"{key}.client_id")
+        self.client_secret = expand(auth.client_secret.get_secret_value(), variables, f"{key}.client_secret")
         self._form = {"grant_type": "client_credentials"} | ({"scope": auth.scope} if auth.scope else {})
         self._lock = threading.Lock()
         self._text = ""
@@ -127,28 +129,35 @@ class Credentials:
         return [secret for secret in held if len(secret) >= SHORTEST_SECRET]
 
 
-def credentials_of(source: ApiSource, variables: Mapping[str, str]) -> Credentials:
-    """The credentials of a source, its ${NAME}s filled in. Raises ConfigError for one that cannot be sent."""
-    headers = {name: expand(value.get_secret_value(), variables) for name, value in source.headers.items()}
+def credentials_of(name: str, source: ApiSource, variables: Mapping[str, str]) -> Credentials:
+    """The credentials of the source `name`, its ${NAME}s filled in. Raises ConfigError for one that cannot be sent."""
+
+    def filled(secret: SecretStr, key: str) -> str:
+        secrets.append(expand(secret.get_secret_value(), variables, f"sources.{name}.{key}"))
+        return secrets[-1]
+
+    secrets: list[str] = []
+    headers = {header: filled(value, f"headers.{header}") for header, value in source.headers.items()}
     params: dict[str, str] = {}
     token: Token | None = None
-    secrets = [expand(secret.get_secret_value(), variables) for secret in source.secrets()]
     match source.auth:
         case BearerAuth(token=bearer):
-            headers["Authorization"] = f"Bearer {expand(bearer.get_secret_value(), variables)}"
+            headers["Authorization"] = f"Bearer {filled(bearer, 'auth.token')}"
         case KeyAuth(key=key, header=header, param=param):
+            value = filled(key, "auth.key")
             if param:
-                params[param] = expand(key.get_secret_value(), variables)
+                params[param] = value
             if header or not param:
-                headers[header or "X-API-Key"] = expand(key.get_secret_value(), variables)
+                headers[header or "X-API-Key"] = value
         case BasicAuth(user=user, password=password):
-            pair = f"{expand(user, variables)}:{expand(password.get_secret_value(), variables)}"
+            pair = f"{expand(user, variables, f'sources.{name}.auth.user')}:{filled(password, 'auth.password')}"
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
             secrets.append(headers["Authorization"].removeprefix("Basic "))
-        case OAuth2Auth() as oauth2:
-            token = Token(oauth2, variables)
-    for name, value in headers.items():
-        _check_header(name, value)
+        case OAuth2Auth(client_secret=secret) as oauth2:
+            filled(secret, "auth.client_secret")
+            token = Token(oauth2, variables, f"sources.{name}.auth")
+    for header, value in headers.items():
+        _check_header(header, value)
     # A header such as `Bearer x` is one secret, and so is the x alone.
     secrets += [secret.split()[-1] for secret in secrets if secret.split()]
     return Credentials(
@@ -162,7 +171,7 @@ def _values(source: ApiSource, variables: Mapping[str, str]) -> tuple[str, ...]:
     texts += [getattr(source.auth, name, "") for name in ("user", "client_id")]
     texts += re.findall("//([^/@]*)@", source.url)
     names = {name for text in texts for name in re.findall(NAME_PATTERN, text)}
-    return tuple(variables[name] for name in names)
+    return tuple(variables[name] for name in names if name in variables)
 
 
 def _check_header(name: str, value: str) -> None:

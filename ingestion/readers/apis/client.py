@@ -1,5 +1,6 @@
 """Requests to HTTP APIs: who sends them, how often, how long they may take and when they are tried again."""
 
+import contextlib
 import json
 import logging
 import random
@@ -17,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 import stamina
 
-from foundation.errors import SourceError
+from foundation.errors import ConfigError, SourceError
 from foundation.settings import expand
 from foundation.sources import ApiSource
 from ingestion.readers.apis.answer import Body, Fault, body_text, parse_body
@@ -88,8 +89,10 @@ class ApiClients:
         for name in ("httpx", "httpcore", "hpack", "h2"):
             logging.getLogger(name).setLevel(logging.WARNING)
         for source in sources:
-            if source.rate_limit is not None:
-                self.host(expand(source.url, variables)).limit(source.rate_limit)
+            # A name that is not set is the failure of that source alone, once it is read.
+            with contextlib.suppress(ConfigError):
+                if source.rate_limit is not None:
+                    self.host(expand(source.url, variables, "url")).limit(source.rate_limit)
 
     def __enter__(self) -> "ApiClients":
         return self
@@ -110,7 +113,7 @@ class ApiClients:
         """A client for one reader of a source. Raises ConfigError where a ${NAME} is not set."""
         with self._lock:
             if name not in self._credentials:
-                self._credentials[name] = credentials_of(source, self.variables)
+                self._credentials[name] = credentials_of(name, source, self.variables)
             client = ApiClient(self, name, source, self._credentials[name])
             self._open.add(client)
         client.address(client.url, {})
@@ -134,7 +137,7 @@ class ApiClient:
     def __init__(self, clients: ApiClients, name: str, source: ApiSource, credentials: Credentials) -> None:
         self.name = name
         self.source = source
-        self.url = expand(source.url, clients.variables)
+        self.url = expand(source.url, clients.variables, f"sources.{name}.url")
         self.attempts = source.retry.attempts or clients.max_retries
         self._clients = clients
         self._credentials = credentials
@@ -147,7 +150,7 @@ class ApiClient:
         # How addresses are told: as penstock.yml spells the head of them, up to what differs from request to request.
         self._shown_head = source.url.partition("{id}")[0]
         self._shown_head = re.sub(r"//[^/@]*@", "//", self.hide(self._shown_head))
-        self._head = expand(source.url.partition("{id}")[0], clients.variables)
+        self._head = expand(source.url.partition("{id}")[0], clients.variables, f"sources.{name}.url")
         self._public_head = self.public(self._head)
 
     def stop(self) -> None:

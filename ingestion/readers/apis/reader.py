@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from foundation.errors import ConfigError, SourceError
+from foundation.errors import SourceError
 from foundation.sources import ApiSource
 from ingestion.parcels import Batch, Parcel
 from ingestion.readers.apis.answer import Fault
@@ -62,12 +62,6 @@ class ApiReader:
         self.collect = collect or {}
         self.notice = notice or (lambda _: None)
         self.page_size = source.pagination.size or clients.batch_size
-        if source.for_each is not None and (source.pagination.type != "none" or "{id}" not in source.url):
-            raise ConfigError(
-                f"{name}: for_each asks once for each id",
-                where="penstock.yml",
-                fix="put {id} into the url and leave pagination out",
-            )
 
     def parcels(self) -> Iterator[Parcel]:
         """Parcels of some pages each. Raises SourceError when a page cannot be had; the pages before it stand."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from foundation.errors import ConfigError, SourceError
+from foundation.errors import SourceError
 from foundation.sources import Pagination
 from ingestion.readers.apis.answer import HEAD_SHOWN, value_at
 from ingestion.readers.apis.client import Answer, AnswerError, ApiClient
@@ -103,12 +103,6 @@ class Walk:
         self._numbers: dict[str, int] = {}
         if previous is not None:
             self._numbers[previous] = 0
-        if self.paging.type == "cursor" and self.paging.next_path is None:
-            raise ConfigError(
-                f"{client.name}: pagination.type cursor needs next_path",
-                where="penstock.yml",
-                fix="name the path to the next cursor in the answer",
-            )
 
     def first(self) -> Position:
         """Where the walk begins."""
