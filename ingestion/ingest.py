@@ -25,7 +25,7 @@ from ingestion.state import known_records, read_state
 
 # Parcels do not wait longer for others to be landed with, where nothing else is being landed: a kill undoes no more of
 # a slow source, and little is left to land at its end.
-LONGEST_WAIT_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 2.0
 
 
 @dataclass
