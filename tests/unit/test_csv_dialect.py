@@ -553,6 +553,13 @@ def test_lines_that_are_no_text_at_all_get_no_hint(inbox: Inbox) -> None:
     assert not any("cp1252" in message for _, _, message in letters_of(parcels))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("data", [b"\0", b"a\0", b"\0\n\0"])
+def test_a_file_of_hardly_a_byte_is_accounted_for_without_a_warning(inbox: Inbox, data: bytes) -> None:
+    parcels = inbox.read(data)
+    assert sum(parcel.count("dead_lettered") for parcel in parcels) == sum(parcel.count("read") for parcel in parcels)
+
+
 def test_a_nul_byte_makes_no_utf16(inbox: Inbox) -> None:
     parcels = inbox.read(b"id,name\n1,a\0\n2,b\n")
     assert values_of(parcels) == [("2", "b")]

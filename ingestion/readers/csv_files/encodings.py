@@ -80,7 +80,7 @@ def _encoding(start: bytes, declared: str | None) -> tuple[str, str | None]:
         doubt = f"{named} as declared, though its text is UTF-8" if _is_plainly_utf8(start, named) else None
         return ("utf-8" if named == "utf-8-sig" else named), doubt
     codes = np.frombuffer(start[: len(start) // 4 * 4], np.uint8).reshape(-1, 4)
-    for pattern, encoding in _NUL_PATTERNS.items() if b"\0" in start[:4] else ():
+    for pattern, encoding in _NUL_PATTERNS.items() if len(codes) and b"\0" in start[:4] else ():
         nuls = (codes == 0).mean(axis=0)
         if all(share > 0.3 if is_nul else share < 0.02 for share, is_nul in zip(nuls, pattern, strict=True)):
             return encoding, f"{encoding} by its NUL bytes"
