@@ -10,7 +10,7 @@ from benchmarks.measure import Command, Subject, expect_rows
 from benchmarks.penstock import penstock
 from benchmarks.subjects import rival_command
 
-TITLE = "A paged API that answers at once into the warehouse"
+TITLE = "A paged API, answers at once, into the warehouse"
 ORDER = 4
 AGAINST = "httpx loop"
 PAGE_SIZE = 1000

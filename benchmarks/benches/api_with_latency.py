@@ -5,7 +5,7 @@ from benchmarks.benches.api import AGAINST as AGAINST
 from benchmarks.benches.api import paged_subjects
 from benchmarks.measure import Subject
 
-TITLE = "A paged API that takes 50 ms for each answer into the warehouse"
+TITLE = "A paged API, 50 ms an answer, into the warehouse"
 ORDER = 5
 PAGE_SIZE = 500
 LATENCY_S = 0.05
