@@ -94,7 +94,11 @@ def _partitions(place: tuple[str, ...], source: AnyKind, partitions: Partitions)
     if not any(mark in text for mark in marks for text in texts):
         where = "url or params" if isinstance(source, ApiSource) else "path"
         yield Misfit(place, "has nothing that tells its parts apart", f"put {' or '.join(marks)} into {where}")
-    if partitions.priority:
+    start, stop = partitions.start, partitions.stop
+    if start is not None and stop is not None and start >= stop:  # type: ignore[operator]
+        what = f"makes no part: start {start} is not before stop {stop}"
+        yield Misfit(place, what, "stop is the first that is not read")
+    elif partitions.priority:
         made = [part for part, _ in itertools.islice(partitions.parts(datetime.now(UTC).date()), MOST_PARTS)]
         known = set(made)
         for part in partitions.priority:

@@ -28,6 +28,8 @@ from foundation.sources import (
 )
 
 CONFIG_FILE = "penstock.yml"
+# What a value names of the environment.
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class Export(Section):
@@ -162,7 +164,7 @@ def expand(text: str, known: Mapping[str, str], key: str) -> str:
             raise ConfigError(f"{name} is not set", where=f"{key} in {CONFIG_FILE}", fix="set it in the environment")
         return known[name]
 
-    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value, text)
+    return VARIABLE.sub(value, text)
 
 
 def _is_section(annotation: Any) -> bool:

@@ -72,13 +72,6 @@ def _parts(root: Path, settings: Settings, name: str, today: date) -> Iterator[P
         for file in files:
             yield Part(name, file.location, source, (source.priority, rank.get(file.location, 0)), [file])
         return
-    start, stop = partitions.start, partitions.stop
-    if partitions.by in ("range", "dates") and stop is not None and start >= stop:  # type: ignore[operator]
-        raise ConfigError(
-            f"sources.{name}.partitions makes no part: start {start} is not before stop {stop}",
-            where=CONFIG_FILE,
-            fix="stop is the first that is not read",
-        )
     made = list(itertools.islice(partitions.parts(today), MOST_PARTS + 1))
     if len(made) > MOST_PARTS:
         raise ConfigError(
@@ -87,7 +80,7 @@ def _parts(root: Path, settings: Settings, name: str, today: date) -> Iterator[P
             fix="take larger steps",
         )
     if not made:
-        nothing = f"there is no part before {start}, the start of its partitions"
+        nothing = f"there is no part before {partitions.start}, the start of its partitions"
         yield Part(name, "", source, (source.priority, 0), nothing=nothing)
         return
     for part, values in made:

@@ -70,17 +70,17 @@ class MartBook:
         return self.count_candidates == self.count_published
 
 
+# A crash can write the row of a load twice.
+_COMPLETE_LOADS = """
+        select distinct on (load_id) loads.* from raw.loads as loads
+        where exists (select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0)
+"""
 # Complete loads that no balanced book holds: of this run, and of earlier ones that were cut off, stopped or did not
 # balance. They stay open until a book balances with them in it, so an imbalance does not heal by running again.
-_OPEN_LOADS = """
+_OPEN_LOADS = f"""
     create or replace temp table open_loads as
     with complete_loads as (
-        -- a crash can write the row of a load twice
-        select distinct on (load_id) loads.* from raw.loads as loads
-        where load_id not in (select load_id from ops.booked_loads where run_id <> $run_id)
-            and exists (
-                select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0
-            )
+        {_COMPLETE_LOADS} and load_id not in (select load_id from ops.booked_loads where run_id <> $run_id)
     )
     select
         *,
@@ -157,12 +157,7 @@ def count_landed(warehouse: Path, run_id: str) -> dict[tuple[str, str], dict[str
             return {}
         found = connection.execute(
             f"""
-            with complete_loads as (
-                select distinct on (load_id) loads.* from raw.loads as loads
-                where run_id = ? and exists (
-                    select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0
-                )
-            )
+            with complete_loads as ({_COMPLETE_LOADS} and run_id = ?)
             select source, coalesce(partition, ''), {", ".join(f"sum(records_{name})::bigint" for name in names)}
             from complete_loads group by all
             """,

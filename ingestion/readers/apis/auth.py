@@ -13,7 +13,7 @@ import httpx
 from pydantic import SecretStr
 
 from foundation.errors import ConfigError
-from foundation.settings import expand
+from foundation.settings import VARIABLE, expand
 from foundation.sources import ApiSource, BasicAuth, BearerAuth, KeyAuth, OAuth2Auth
 from ingestion.readers.apis.answer import Fault
 
@@ -21,7 +21,6 @@ from ingestion.readers.apis.answer import Fault
 EARLY_SECONDS = 30.0
 # Shorter ones would be found in words that tell nothing.
 SHORTEST_SECRET = 4
-NAME_PATTERN = r"\$\{(\w+)\}"
 
 # Sends a form with these headers to the token endpoint; its answer. Raises Fault.
 PostForm = Callable[[Mapping[str, str], Mapping[str, str]], Any]
@@ -170,7 +169,7 @@ def _values(source: ApiSource, variables: Mapping[str, str]) -> tuple[str, ...]:
     texts = [secret.get_secret_value() for secret in source.secrets()]
     texts += [getattr(source.auth, name, "") for name in ("user", "client_id")]
     texts += re.findall("//([^/@]*)@", source.url)
-    names = {name for text in texts for name in re.findall(NAME_PATTERN, text)}
+    names = {name for text in texts for name in VARIABLE.findall(text)}
     return tuple(variables[name] for name in names if name in variables)
 
 
