@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 # Beyond this a letter keeps the head of the record; offset and length still lead to the whole of it.
 LONGEST_RECORD_KEPT = 100_000
+FEW_LETTERS = 1_000
 
 
 DEAD_LETTER_SCHEMA = pa.schema(
@@ -163,7 +164,7 @@ class ParcelDraft:
     load_id: str = field(default_factory=new_load_id)
     letters: list[DeadLetter] = field(default_factory=list)
     _bulk: list[pa.Table] = field(default_factory=list)
-    _rows: pa.Table | None = None
+    _rows: list[pa.Table] = field(default_factory=list)
 
     def lineage(self) -> dict[str, Any]:
         """The lineage columns that are the same for every row; a reader adds `_line`."""
@@ -176,10 +177,10 @@ class ParcelDraft:
             "_loaded_at": self.batch.loaded_at,
         }
 
-    def set_rows(self, rows: pa.Table, lines: Numbers | int) -> None:
-        """The rows of this parcel, which get their lineage; row i came from line lines[i], or `lines` + i."""
+    def add_rows(self, rows: pa.Table, lines: Numbers | int) -> None:
+        """Rows for this parcel, which get their lineage; row i came from line lines[i], or `lines` + i."""
         numbers = np.arange(lines, lines + rows.num_rows) if isinstance(lines, int) else lines
-        self._rows = with_lineage(rows, [self.lineage()], np.zeros(rows.num_rows, np.int32), numbers)
+        self._rows.append(with_lineage(rows, [self.lineage()], np.zeros(rows.num_rows, np.int32), numbers))
 
     @property
     def count_letters(self) -> int:
@@ -194,7 +195,9 @@ class ParcelDraft:
             texts = pc.binary_slice(records, 0, LONGEST_RECORD_KEPT).cast(pa.large_string())
         except pa.ArrowInvalid:
             texts = None
-        if texts is None or pc.any(pc.match_substring(texts, "\0")).as_py():
+        # A hundred thousand hashes are worth a database of their own, a few are not.
+        is_few = len(records) < FEW_LETTERS
+        if is_few or texts is None or pc.any(pc.match_substring(texts, "\0")).as_py():
             self.letters += [
                 DeadLetter(reason, message, record, int(line), int(offset), int(length))
                 for record, line, offset, length in zip(records.to_pylist(), lines, offsets, lengths, strict=True)
@@ -237,7 +240,7 @@ class ParcelDraft:
         cursor: str | None = None,
     ) -> Parcel:
         """The finished parcel; every record that was read is loaded, dead-lettered or skipped."""
-        loaded = 0 if self._rows is None else int(self._rows.num_rows)
+        loaded = sum(int(rows.num_rows) for rows in self._rows)
         load = Load(
             load_id=self.load_id,
             run_id=self.batch.run_id,
@@ -258,7 +261,7 @@ class ParcelDraft:
             loaded_at=self.batch.loaded_at,
             dialect=self.dialect,
         )
-        return Parcel([load], self._rows if loaded else None, columns, self._letters())
+        return Parcel([load], pa.concat_tables(self._rows) if loaded else None, columns, self._letters())
 
     def _letters(self) -> pa.Table | None:
         if not self.count_letters:

@@ -5,7 +5,7 @@ Nothing here loops over lines in Python: newlines are found by numpy, encodings 
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,10 +70,19 @@ class KnownPrefix:
     dialect: str | None = None
 
 
+def last_line_end(held: bytearray, length: int) -> int:
+    """Where the last of the lines that end within the first `length` bytes ends; 0 without one."""
+    return held.rfind(b"\n", 0, length) + 1
+
+
 def read_chunks(
-    stream: io.BufferedIOBase, known: KnownPrefix | None, *, quote: bytes = b"", chunk_bytes: int = CHUNK_BYTES
+    stream: io.BufferedIOBase,
+    known: KnownPrefix | None,
+    *,
+    cut: Callable[[bytearray, int], int] = last_line_end,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> Iterator[Chunk]:
-    """The part of `stream` after `known`, cut where a line ends and no quoted field is open.
+    """The part of `stream` after `known`, cut where `cut` says: after the last record that ends within so many bytes.
 
     Yields nothing when there is nothing after it. Where the head is not what it was, reading starts anew at offset 0.
     """
@@ -94,12 +103,12 @@ def read_chunks(
         if not length:
             return
         at_end = fresh < chunk_bytes
-        cut = length if at_end else _cut(held, length, quote)
-        if cut > 0:
+        place = length if at_end else cut(held, length)
+        if place > 0:
             with memoryview(held) as front:
-                data = bytes(front[:cut])
+                data = bytes(front[:place])
             digest.update(data)
-            end, left = offset + cut, held[cut:length]
+            end, left = offset + place, held[place:length]
         elif length <= LONGEST_LINE:  # one line longer than a chunk: read on until it ends
             continue
         else:
@@ -172,22 +181,6 @@ def count_newlines(data: bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(data, np.uint8) == NEWLINE))
 
 
-def _cut(held: bytearray, length: int, quote: bytes) -> int:
-    """Where the first `length` bytes are cut: after the last line end at which no quote is open."""
-    last = held.rfind(b"\n", 0, length) + 1
-    if last == 0 or not quote or held.find(quote, 0, last) < 0:
-        return last
-    if np.count_nonzero(np.frombuffer(held, np.uint8, last) == quote[0]) % 2 == 0:
-        return last
-    # An open quote at the cut: go back to the last line end at which none is open. A stray quote leaves every
-    # later line end open; then the plain cut serves as well as any, and the parser's own check finds the stray.
-    codes = np.frombuffer(held, np.uint8, last)
-    ends = np.flatnonzero(codes == NEWLINE)
-    quotes = np.flatnonzero(codes == quote[0])
-    closed = ends[np.searchsorted(quotes, ends) % 2 == 0]
-    return int(closed[-1]) + 1 if closed.size else last
-
-
 class Lines:
     """The lines of a chunk as arrays: where each starts and ends (its newline left out), in bytes of the chunk."""
 
@@ -233,6 +226,8 @@ class Lines:
 
 def undecodable_lines(lines: Lines) -> dict[int, str]:
     """Lines with a NUL byte or bytes that are no UTF-8, by index, with what is wrong."""
+    if is_plain(lines.data):
+        return {}
     found = {int(i): "a NUL byte" for i in _lines_of(lines, np.flatnonzero(lines.codes == 0))}
     view = memoryview(lines.data)
     # Ever longer stretches of good lines, ever shorter ones where bad lines are many.
@@ -255,9 +250,11 @@ def is_plain(data: bytes) -> bool:
     """Whether the bytes are UTF-8 without NUL, the quick check that spares the search for bad lines."""
     if b"\0" in data:
         return False
+    # Arrow looks at the bytes as they lie there; decode would copy them, at four bytes a character where they are rare.
+    text = pa.LargeStringArray.from_buffers(1, pa.py_buffer(np.array([0, len(data)], np.int64)), pa.py_buffer(data))
     try:
-        data.decode()
-    except UnicodeDecodeError:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
         return False
     return True
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from foundation.sources import CsvSource
 from ingestion.parcels import Batch, Parcel
 from ingestion.readers.csv_files.files import read_csv_file
-from ingestion.readers.framing import KnownPrefix
+from ingestion.readers.framing import KnownPrefix, read_chunks
 from ingestion.stores import StoredFile
 from tests.arrow import known_after, letters_of, rows_of
 
@@ -66,6 +66,36 @@ def read_bytes(data: bytes, batch: Batch, **options: Any) -> list[Parcel]:
         pytest.param(b"1,a\0b\n3,c\n", [(3, "3", "c")], [(2, "not_utf8", 8, 5)], id="a NUL byte"),
         pytest.param(
             b'1,"x\ny",z\n3,c\n', [(4, "3", "c")], [(2, "ragged_line", 8, 9)], id="a ragged record over two lines"
+        ),
+        pytest.param(
+            b'1,a\n2,"oops\n3,c\n4,d\n',
+            [(2, "1", "a"), (4, "3", "c"), (5, "4", "d")],
+            [(3, "broken_quote", 12, 7)],
+            id="a quote that nothing closes costs its neighbours nothing",
+        ),
+        pytest.param(
+            b'1,"a\n' + b"2,b\n" * 30 + b'3,"c"\n4",d\n5,e\n',
+            [*((line, "2", "b") for line in range(3, 33)), (33, "3", "c"), (34, '4"', "d"), (35, "5", "e")],
+            [(2, "broken_quote", 8, 4)],
+            id="a stray quote that another one far on would close",
+        ),
+        pytest.param(
+            b'1,"a\n' + b"b\n" * 30 + b'c"\n2,d\n',
+            [(2, "1", "a\n" + "b\n" * 30 + "c"), (34, "2", "d")],
+            [],
+            id="a record of many lines",
+        ),
+        pytest.param(
+            b'1,"a\nb"\n2,"oops\n3,"c\nd"\n4,"e\n\xff\nf"\n5,g\n',
+            [(2, "1", "a\nb"), (5, "3", "c\nd"), (10, "5", "g")],
+            [(4, "broken_quote", 16, 7), (7, "torn_record", 32, 4), (8, "not_utf8", 37, 1), (9, "torn_record", 39, 2)],
+            id="records of several lines between broken ones",
+        ),
+        pytest.param(
+            b'1 "a",b "c,"d\n2,x\n3,5" pipe\n4,"y\n',
+            [(3, "2", "x"), (4, "3", '5" pipe')],
+            [(2, "broken_quote", 8, 13), (5, "broken_quote", 36, 4)],
+            id="doubtful lines are not joined over others",
         ),
         pytest.param(b"", [], [], id="header only"),
     ],
@@ -157,12 +187,20 @@ def test_a_file_that_changed_in_its_head_is_read_anew(batch: Batch) -> None:
 
 
 def test_a_file_larger_than_a_chunk_is_cut_between_records(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingestion.readers.framing.CHUNK_BYTES", 64)
-    monkeypatch.setattr("ingestion.readers.framing.read_chunks.__kwdefaults__", {"quote": b"", "chunk_bytes": 64})
+    monkeypatch.setitem(read_chunks.__kwdefaults__, "chunk_bytes", 64)
     body = "".join(f'{number},"line one\nline two {number}"\n' for number in range(50))
     parcels = read_bytes(b"id,name\n" + body.encode(), batch)
     assert len(parcels) > 10
     assert rows_of(parcels) == [(2 + 2 * n, str(n), f"line one\nline two {n}") for n in range(50)]
+
+
+def test_a_stray_quote_does_not_make_the_cut_fall_into_a_record(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(read_chunks.__kwdefaults__, "chunk_bytes", 100)
+    wanted = [(3 + 2 * n, str(n), f"line one\nline two, of {n}") for n in range(50)]
+    body = '0,"stray\n' + "".join(f'{number},"{text}"\n' for _, number, text in wanted)
+    parcels = read_bytes(b"id,name\n" + body.encode(), batch)
+    assert rows_of(parcels) == wanted
+    assert letters_of(parcels, PLACE) == [(2, "broken_quote", 8, 8)]
 
 
 _FIELD = st.text(st.sampled_from('ab,"\n\r \té漢\0'), max_size=6)

@@ -1,16 +1,18 @@
 """One chunk of a CSV file: its records are framed, parsed, and every byte is accounted for.
 
-The frame says by the bytes alone how many records there are and which are ragged, where the quoting is regular enough
-to say so; the parser must agree. Where it does not, the salvage sets aside line by line what is broken.
+The frame says by the bytes alone where every record is and which are ragged or doubtful; the parser must agree. Only what is
+doubtful goes through the salvage, which sets aside line by line what is broken: one bad line costs its neighbours
+nothing. Where frame and parser do not agree, that is the whole chunk.
 """
 
+import numpy as np
 import pyarrow as pa
 
 from ingestion.parcels import Parcel, ParcelDraft
 from ingestion.readers.csv_files.frame import adds_up, frame_records, is_regular
 from ingestion.readers.csv_files.parse import Table, parse_records
-from ingestion.readers.csv_files.salvage import salvage
-from ingestion.readers.framing import Chunk, Lines, is_plain, set_lines_aside, set_overlong_aside
+from ingestion.readers.csv_files.salvage import UNCLOSED, salvage
+from ingestion.readers.framing import Chunk, Lines, set_lines_aside, set_overlong_aside, undecodable_lines
 
 
 def read_chunk(draft: ParcelDraft, chunk: Chunk, table: Table, header_bytes: int) -> Parcel:
@@ -20,8 +22,7 @@ def read_chunk(draft: ParcelDraft, chunk: Chunk, table: Table, header_bytes: int
     if body.is_overlong:
         set_overlong_aside(draft, body)
     elif body.data:
-        framed = _read_framed(draft, body, table)
-        skipped = salvage(draft, body, table) if framed is None else framed
+        skipped = _read_records(draft, body, table)
     return draft.seal(
         columns=table.columns,
         skipped=skipped,
@@ -32,48 +33,44 @@ def read_chunk(draft: ParcelDraft, chunk: Chunk, table: Table, header_bytes: int
     )
 
 
-def _read_framed(draft: ParcelDraft, body: Chunk, table: Table) -> int | None:
-    """The blank lines skipped, once the rows are in `draft`; None where frame and parser do not agree."""
-    data, lines = body.data, body.lines
-    if b"\r" in data:
-        if data.count(b"\r") != data.count(b"\r\n"):
-            return None
-        # A parser may take a mixture of line ends for an error.
-        data = data.replace(b"\r\n", b"\n")
-    if b"\0" in data or not is_regular(data, table):
-        return None
+def _read_records(draft: ParcelDraft, body: Chunk, table: Table) -> int:
+    """Put the rows into `draft` and set aside there what is none; how many blank lines were skipped."""
+    # A parser may take a mixture of line ends for an error.
+    data = body.data.replace(b"\r\n", b"\n") if b"\r" in body.data else body.data
     # One clean record a line is the usual case. The parser checks the encoding as well.
-    rows = _parsed(data, table, lines)
-    if rows is not None and adds_up(data, rows, table):
-        draft.set_rows(rows, body.first_line)
-        return 0
-    if not is_plain(data):
-        return None
-    frame = frame_records(data, table)
-    if frame is None:
-        return None
-    good = frame.is_good
-    count = int(good.sum())
-    if count:
-        rows = _parsed(Lines(data).kept(frame.good_lines()), table, count)
-        if rows is None:
-            return None
-        draft.set_rows(rows, body.first_line + frame.first_lines[good])
-    ragged = frame.is_ragged
-    set_lines_aside(
-        draft,
-        Lines(body.data),
-        body,
-        frame.first_lines[ragged],
-        frame.last_lines[ragged],
-        "ragged_line",
-        f"the line does not have the {len(table.columns)} columns of the header",
-    )
-    return int(frame.is_blank.sum())
+    if b"\r" not in data and b"\0" not in data and is_regular(data, table):
+        rows = _parsed(data, table, body.lines)
+        if rows is not None and adds_up(data, rows, table):
+            draft.add_rows(rows, body.first_line)
+            return 0
+    lines = Lines(data)
+    original = lines if data is body.data else Lines(body.data)
+    unreadable = undecodable_lines(lines)
+    frame = frame_records(lines, table, unreadable)
+    rows = None
+    if frame is not None:
+        rows = _parsed(lines.kept(frame.lines_of(frame.is_good)), table, int(frame.is_good.sum()))
+    if frame is None or rows is None:
+        return salvage(draft, body, original, table, np.ones(len(lines), bool), unreadable)
+    if rows.num_rows:
+        draft.add_rows(rows, body.first_line + frame.first_lines[frame.is_good])
+    ragged = f"the line does not have the {len(table.columns)} columns of the header"
+    for wrong, reason, message in (
+        (frame.is_ragged, "ragged_line", ragged),
+        (frame.is_unclosed, "broken_quote", UNCLOSED),
+    ):
+        first, last = frame.first_lines[wrong], frame.last_lines[wrong]
+        set_lines_aside(draft, original, body, first, last, reason, message)
+    skipped = int(frame.is_blank.sum())
+    if frame.is_doubtful.any():
+        skipped += salvage(draft, body, original, table, frame.lines_of(frame.is_doubtful), unreadable)
+    return skipped
 
 
 def _parsed(data: bytes, table: Table, count: int) -> pa.Table | None:
     """The records of `data`, if the parser finds just `count` of them."""
+    if not count:
+        return table.empty()
     try:
         rows = parse_records(data, table)
     except ValueError:  # ArrowInvalid is one; a delimiter of several bytes is another

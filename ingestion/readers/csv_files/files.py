@@ -17,8 +17,8 @@ from ingestion.readers.ahead import in_order
 from ingestion.readers.csv_files.chunk import read_chunk
 from ingestion.readers.csv_files.dialect import Dialect, NoTableError, find_dialect
 from ingestion.readers.csv_files.encodings import BYTE_ORDER_MARK, HEAD_BYTES, Text, explain_undecodable, open_text
+from ingestion.readers.csv_files.frame import LONGEST_RECORD_LINES, record_end
 from ingestion.readers.csv_files.parse import Table
-from ingestion.readers.csv_files.salvage import LONGEST_RECORD_LINES
 from ingestion.readers.framing import (
     Chunk,
     KnownPrefix,
@@ -64,7 +64,9 @@ def read_csv_file(
             else:
                 notice(f"{file.location} holds only blank lines")
             return
-        chunks = read_chunks(text.stream, known, quote=dialect.quote.encode())
+        table = Table(dialect.columns, dialect.delimiter, dialect.quote, dialect.escape)
+        cut = partial(record_end, table=table)
+        chunks = read_chunks(text.stream, known, cut=cut)
         first = next(chunks, None)
         mark = ""
         if known is not None and (first is None or first.offset) and (changed := _changes(known.dialect, dialect)):
@@ -73,7 +75,7 @@ def read_csv_file(
             notice(f"{file.location} shows another dialect than before ({changed}); read anew from its start")
             mark, expected = _mark(dialect.to_json()), ()
             text.stream.seek(0)
-            chunks = read_chunks(text.stream, None, quote=dialect.quote.encode())
+            chunks = read_chunks(text.stream, None, cut=cut)
             first = next(chunks, None)
         if first is None:
             return
@@ -90,7 +92,6 @@ def read_csv_file(
         if gone and source.schema_drift == "dead_letter":
             notice(f"{file.location}: columns gone: {_listed(gone)}; its records are dead letters")
             read = partial(_set_aside, problem=f"columns gone: {_listed(gone)}")
-        table = Table(dialect.columns, dialect.delimiter, dialect.quote, dialect.escape)
         yield from in_order(
             partial(
                 read,

@@ -29,6 +29,10 @@ class Table:
         """The quote and what escapes it: the characters that are in the file but need not be in the values."""
         return "".join(dict.fromkeys(self.quote + self.escape)) if self.quote else ""
 
+    def empty(self) -> pa.Table:
+        """No records."""
+        return pa.schema([(column, pa.string()) for column in self.columns]).empty_table()
+
     def scan(self, path: Path) -> str:
         """The table function that reads `path`."""
         types = ", ".join(f"{quote_literal(column)}: 'VARCHAR'" for column in self.columns)

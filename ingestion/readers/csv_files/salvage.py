@@ -1,61 +1,73 @@
-"""The salvage of a CSV chunk that the parser will not take whole: broken lines are set aside until the rest adds up.
+"""The salvage of doubtful lines of a CSV chunk: broken ones are set aside until the rest of them adds up.
 
 DuckDB names the lines that it rejects; they go to the dead letters and the rest is parsed again, until nothing is
 rejected. Then lines and bytes are counted against the rows: a parser that swallowed, shifted or invented something is
 found here. DuckDB 1.5 takes any number of empty fields beyond the last column without a word, for one.
 """
 
+from collections.abc import Mapping
+
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
 from ingestion.parcels import ParcelDraft
+from ingestion.readers.csv_files.frame import LONGEST_RECORD_LINES
 from ingestion.readers.csv_files.parse import Reject, StrictParse, Table
-from ingestion.readers.framing import NEWLINE, RETURN, Chunk, Lines, set_lines_aside, undecodable_lines
+from ingestion.readers.framing import NEWLINE, RETURN, Chunk, Lines, set_lines_aside
 
-# A record of more lines than this that has the wrong number of columns is taken for a stray quote, not for a record.
-LONGEST_RECORD_LINES = 20
+UNCLOSED = "the line opens a quoted field and nothing closes it"
 # Passes in which DuckDB names the broken lines before stronger means are used.
 PASSES = 12
 
 
-def salvage(draft: ParcelDraft, body: Chunk, table: Table) -> int:
-    """Put the rows into `draft` and set everything else aside there; how many blank lines were skipped."""
+def salvage(
+    draft: ParcelDraft,
+    body: Chunk,
+    lines: Lines,
+    table: Table,
+    doubtful: NDArray[np.bool_],
+    unreadable: Mapping[int, str],
+) -> int:
+    """Put the rows of the doubtful `lines` of `body` into `draft` and set the rest of them aside; how many blank ones were skipped.
+
+    `unreadable` tells what is wrong with those lines that no parser can read.
+    """
     temporary = draft.batch.folder / f"{draft.source}.{draft.load_id}.csv"
     # One thread, because two chunks are read side by side and rows keep their order.
     with duckdb.connect(config={"threads": 1}) as connection:
         # DuckDB's progress bar would write over ours.
         connection.execute("set enable_progress_bar = false")
         parse = StrictParse(connection, table, temporary)
-        work = _Salvage(parse, body)
+        work = _Salvage(parse, lines, body.first_line, doubtful)
         try:
-            numbers, skipped = work.rows()
+            numbers, skipped = work.rows(unreadable)
             if len(numbers):
-                draft.set_rows(parse.rows(), numbers)
+                draft.add_rows(parse.rows(), numbers)
         finally:
             temporary.unlink(missing_ok=True)
     for (reason, message), pieces in work.aside.items():
         first, last = np.array(sorted(pieces)).T
-        set_lines_aside(draft, Lines(body.data), body, first, last, reason, message)
+        set_lines_aside(draft, lines, body, first, last, reason, message)
     return skipped
 
 
 class _Salvage:
-    """Sets the broken lines of a chunk aside until the rest of it parses and adds up."""
+    """Sets broken lines aside until the rest of the doubtful ones parses and adds up."""
 
-    def __init__(self, parse: StrictParse, body: Chunk) -> None:
-        self._parse, self._body = parse, body
+    def __init__(self, parse: StrictParse, lines: Lines, first_line: int, doubtful: NDArray[np.bool_]) -> None:
+        self._parse, self._lines, self._first_line = parse, lines, first_line
         self._quote, self._marks = parse.table.quote.encode(), parse.table.marks.encode()
         self._width = (len(parse.table.columns) - 1) * len(parse.table.delimiter.encode())
-        self._lines = Lines(body.data)
         # In a table of one column an empty line is a record whose value is empty.
         self._blank = self._lines.blank() if len(parse.table.columns) > 1 else np.zeros(len(self._lines), bool)
-        self._keep = np.ones(len(self._lines), bool)
+        self._keep = doubtful.copy()
+        self._between = np.cumsum(~doubtful)
         self.aside: dict[tuple[str, str], list[tuple[int, int]]] = {}
 
-    def rows(self) -> tuple[NDArray[np.int64], int]:
+    def rows(self, unreadable: Mapping[int, str]) -> tuple[NDArray[np.int64], int]:
         """The line number of every row in `parsed`, and how many blank lines were skipped."""
-        for index, problem in undecodable_lines(self._lines).items():
+        for index, problem in unreadable.items():
             self._set_aside(index, index, "not_utf8", problem)
         # Where DuckDB cannot say which line it stumbles over, each of these takes the likely ones out.
         for last_resort in (self._stray_returns, self._odd_quotes, self._everything):
@@ -91,7 +103,10 @@ class _Salvage:
         kept = np.cumsum(self._keep)
         torn = np.flatnonzero(kept[ends] - kept[starts] != ends - starts)
         for first, last in zip(starts[torn].tolist(), ends[torn].tolist(), strict=True):
-            self._set_aside(first, last, "torn_record", "the record goes over a line that cannot be read")
+            if self._between[first] == self._between[last]:
+                self._set_aside(first, last, "torn_record", "the record goes over a line that cannot be read")
+            else:  # it took lines that are no neighbours for one record
+                self._set_aside(first, first, "broken_quote", UNCLOSED)
         if torn.size:
             return _AGAIN
         wrong = np.flatnonzero(frame.length(starts, ends) != length + self._width)
@@ -101,7 +116,7 @@ class _Salvage:
             return _AGAIN
         blanks = np.cumsum(self._blank & self._keep)
         inside_fields = int((blanks[ends] - blanks[starts]).sum())
-        return self._body.first_line + starts, int((self._blank & self._keep).sum()) - inside_fields
+        return self._first_line + starts, int((self._blank & self._keep).sum()) - inside_fields
 
     def _set_aside(self, first: int, last: int, reason: str, message: str) -> None:
         """A dead letter for these lines, or one for each piece where a line between them is set aside already."""
@@ -131,7 +146,7 @@ class _Salvage:
 _AGAIN, _STUCK = "parse again", "no line to blame"
 _LAST_RESORTS = {
     "_stray_returns": ("stray_return", "a carriage return stands inside the line"),
-    "_odd_quotes": ("broken_quote", "the line opens a quoted field and nothing closes it"),
+    "_odd_quotes": ("broken_quote", UNCLOSED),
     "_everything": ("unaccountable", "the parser could not account for every line"),
 }
 

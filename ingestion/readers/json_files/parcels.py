@@ -168,7 +168,7 @@ class ParcelMaker:
         good = verdicts.good()
         if not good.size:
             return None
-        draft.set_rows(pa.table({"record": records[good].array()}), records[good].numbers)
+        draft.add_rows(pa.table({"record": records[good].array()}), records[good].numbers)
         return shapes.fields()
 
 

@@ -187,7 +187,7 @@ class _Rows:
         fit = self._without_unfit(rows, draft)
         try:
             if fit.num_rows:
-                draft.set_rows(self._texts(fit), fit["_line"].to_numpy())
+                draft.add_rows(self._texts(fit), fit["_line"].to_numpy())
         except (duckdb.DataError, duckdb.NotSupportedError, duckdb.ProgrammingError) as error:
             half = rows.num_rows // 2
             if half < SMALLEST_STRETCH:
