@@ -1,8 +1,8 @@
 """One chunk of a CSV file: its records are framed, parsed, and every byte is accounted for.
 
-The frame says by the bytes alone where every record is and which are ragged or doubtful; the parser must agree. Only what is
-doubtful goes through the salvage, which sets aside line by line what is broken: one bad line costs its neighbours
-nothing. Where frame and parser do not agree, that is the whole chunk.
+The frame says by the bytes alone where every record is and which are ragged or doubtful; the parser must agree. Only
+what is doubtful goes through the salvage, which sets aside line by line what is broken: one bad line costs its
+neighbours nothing. Where frame and parser do not agree, that is the whole chunk.
 """
 
 import numpy as np

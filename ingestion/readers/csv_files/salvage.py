@@ -29,9 +29,9 @@ def salvage(
     doubtful: NDArray[np.bool_],
     unreadable: Mapping[int, str],
 ) -> int:
-    """Put the rows of the doubtful `lines` of `body` into `draft` and set the rest of them aside; how many blank ones were skipped.
+    """Put the rows of the doubtful `lines` of `body` into `draft`; how many blank ones were skipped.
 
-    `unreadable` tells what is wrong with those lines that no parser can read.
+    The rest of them is set aside there. `unreadable` tells what is wrong with those lines that no parser can read.
     """
     temporary = draft.batch.folder / f"{draft.source}.{draft.load_id}.csv"
     # One thread, because two chunks are read side by side and rows keep their order.
