@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ingestion.parcels import Parcel, ParcelDraft
-from ingestion.readers.csv_files.frame import adds_up, frame_records, is_regular
+from ingestion.readers.csv_files.frame import adds_up, frame_records, regular_quoting
 from ingestion.readers.csv_files.parse import Table, parse_records
 from ingestion.readers.csv_files.salvage import UNCLOSED, salvage
 from ingestion.readers.framing import Chunk, Lines, set_lines_aside, set_overlong_aside, undecodable_lines
@@ -38,9 +38,10 @@ def _read_records(draft: ParcelDraft, body: Chunk, table: Table) -> int:
     # A parser may take a mixture of line ends for an error.
     data = body.data.replace(b"\r\n", b"\n") if b"\r" in body.data else body.data
     # One clean record a line is the usual case. The parser checks the encoding as well.
-    if b"\r" not in data and b"\0" not in data and is_regular(data, table):
+    quoting = regular_quoting(data, table) if b"\r" not in data and b"\0" not in data else None
+    if quoting is not None:
         rows = _parsed(data, table, body.lines)
-        if rows is not None and adds_up(data, rows, table):
+        if rows is not None and adds_up(data, rows, table, quoting):
             draft.add_rows(rows, body.first_line)
             return 0
     lines = Lines(data)

@@ -48,32 +48,49 @@ class Frame:
         return np.repeat(records, self.last_lines - self.first_lines + 1)
 
 
-def is_regular(data: bytes, table: Table) -> bool:
-    """Whether every quote in `data`, if there are any, is where quotes belong."""
+@dataclass(frozen=True)
+class Quoting:
+    """How many quotes a chunk with regular quoting holds, and how many pairs of them stand for one in a value."""
+
+    quotes: int = 0
+    pairs: int = 0
+
+
+def regular_quoting(data: bytes, table: Table) -> Quoting | None:
+    """The quoting of `data`, if every quote is where quotes belong."""
     if not table.quote or table.quote.encode() not in data:
-        return True
-    return _regular_quotes(np.frombuffer(data, np.uint8), table) is not None
+        return Quoting()
+    delimiter = table.delimiter.encode()
+    codes = np.frombuffer(data, np.uint8)
+    if len(delimiter) > 1 or (table.escape != table.quote and (codes == ord(table.escape)).any()):
+        return None
+    quotes = np.flatnonzero(codes == ord(table.quote))
+    if len(quotes) % 2:
+        return None
+    opens, closes = quotes[0::2], quotes[1::2]
+    is_edge = np.zeros(256, bool)
+    is_edge[[NEWLINE, delimiter[0]]] = True
+    is_pair = opens[1:] == closes[:-1] + 1
+    begins = is_edge[codes[opens[1:] - 1]] | is_pair
+    finishes = is_edge[codes[closes[:-1] + 1]] | is_pair
+    first = opens[0] == 0 or is_edge[codes[opens[0] - 1]]
+    last = closes[-1] + 1 == len(codes) or is_edge[codes[closes[-1] + 1]]
+    is_regular = first and last and begins.all() and finishes.all()
+    return Quoting(len(quotes), int(is_pair.sum())) if is_regular else None
 
 
-def adds_up(data: bytes, rows: pa.Table, table: Table) -> bool:
+def adds_up(data: bytes, rows: pa.Table, table: Table, quoting: Quoting) -> bool:
     """Whether fields, delimiters, quotes and line ends of `rows`, one a line, make up all the bytes of `data`.
 
     A parser that swallowed, shifted or invented something is found here.
     """
-    codes = np.frombuffer(data, np.uint8)
-    fields = rows.num_rows * (len(table.columns) - 1) * len(table.delimiter.encode())
-    wanted = len(data) - np.count_nonzero(codes == NEWLINE) - fields
-    is_quoted = bool(table.quote) and table.quote.encode() in data
-    if is_quoted:  # both sides leave every quote out, so that quoting needs no thought
-        wanted -= np.count_nonzero(codes == ord(table.quote))
+    line_ends = rows.num_rows - (not data.endswith(b"\n"))
+    delimiters = rows.num_rows * (len(table.columns) - 1) * len(table.delimiter.encode())
+    wanted = len(data) - line_ends - delimiters - quoting.quotes + quoting.pairs
     for column in rows.columns:
         for chunk in column.chunks:
-            _, offsets, values = chunk.buffers()
-            places = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-            wanted -= int(places[-1]) - int(places[0])
-            if is_quoted and values is not None:
-                text = np.frombuffer(values, np.uint8)[places[0] : places[-1]]
-                wanted += np.count_nonzero(text == ord(table.quote))
+            places = np.frombuffer(chunk.buffers()[1], np.int32)
+            wanted -= int(places[chunk.offset + len(chunk)]) - int(places[chunk.offset])
     return bool(wanted == 0)
 
 
@@ -203,22 +220,3 @@ def _has_all_fields(lines: Lines, first: int, last: int, quotes: Places, table: 
     delimiters = start + np.flatnonzero(lines.codes[start:end] == ord(table.delimiter))
     quotes = quotes[slice(*np.searchsorted(quotes, (start, end)))]
     return int(np.count_nonzero(np.searchsorted(quotes, delimiters) % 2 == 0)) == len(table.columns) - 1
-
-
-def _regular_quotes(codes: NDArray[np.uint8], table: Table) -> Places | None:
-    """The places of all quotes, or None where one of them neither opens nor closes a field nor is one of a pair."""
-    delimiter = table.delimiter.encode()
-    if len(delimiter) > 1 or (table.escape != table.quote and (codes == ord(table.escape)).any()):
-        return None
-    quotes = np.flatnonzero(codes == ord(table.quote))
-    if len(quotes) % 2:
-        return None
-    opens, closes = quotes[0::2], quotes[1::2]
-    is_edge = np.zeros(256, bool)
-    is_edge[[NEWLINE, delimiter[0]]] = True
-    is_pair = opens[1:] == closes[:-1] + 1
-    begins = is_edge[codes[opens[1:] - 1]] | is_pair
-    finishes = is_edge[codes[closes[:-1] + 1]] | is_pair
-    first = len(opens) == 0 or opens[0] == 0 or is_edge[codes[opens[0] - 1]]
-    last = len(closes) == 0 or closes[-1] + 1 == len(codes) or is_edge[codes[closes[-1] + 1]]
-    return quotes if first and last and begins.all() and finishes.all() else None
