@@ -39,6 +39,9 @@ class Export(Section):
     columns: dict[str, str] = Field(
         default_factory=dict, description="Column: heading, in this order, for CSV; empty: every column under its name."
     )
+    neutralise_formulas: bool = Field(
+        True, description="In CSV, put ' before a text that a spreadsheet would take for a formula."
+    )
 
 
 class Output(Section):
@@ -51,6 +54,20 @@ class Output(Section):
         default_factory=list, description="Text columns that hold JSON and become jsonb."
     )
     export: Export | None = None
+
+
+class Retention(Section):
+    """Which releases can be read, compared and restored."""
+
+    count: int = Field(30, ge=1, le=100_000, description="So many of the newest.")
+    days: float = Field(90, gt=0, le=36_500, description="None older than this, except the one that is shown.")
+
+
+class Roles(Section):
+    """Roles of the publish target that cannot log in; made where that is allowed. null: do without."""
+
+    publisher: Identifier | None = Field("penstock_publisher", description="Owns what is published, and no more.")
+    reader: Identifier | None = Field("penstock_reader", description="Reads marts, their history and the releases.")
 
 
 class Switches(Section):
@@ -88,10 +105,15 @@ class Settings(Section):
     lock_timeout_seconds: Seconds = Field(
         10.0, description="How long publishing waits for a table that a reader holds."
     )
+    statement_timeout_seconds: Seconds = Field(
+        3600.0, description="How long one statement of a publish may take in the target."
+    )
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
         "critical", description="Of the structured log on stderr; the files in work_dir/logs hold it from info on."
     )
     switches: Switches = Switches()
+    retention: Retention = Retention()
+    roles: Roles = Roles()
     sources: dict[Annotated[str, Field(pattern=SOURCE_NAME, max_length=60)], Source] = Field(default_factory=dict)
     outputs: dict[Annotated[str, Field(pattern=IDENTIFIER, max_length=60)], Output] = Field(default_factory=dict)
 
@@ -168,7 +190,7 @@ def expand(text: str, known: Mapping[str, str], key: str) -> str:
 
 
 def _is_section(annotation: Any) -> bool:
-    return annotation is Switches or any(kind in str(annotation) for kind in ("dict", "list"))
+    return annotation in (Switches, Retention, Roles) or any(kind in str(annotation) for kind in ("dict", "list"))
 
 
 def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:

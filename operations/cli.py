@@ -3,11 +3,12 @@
 import json
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -33,6 +34,7 @@ class _Options:
 
 _options = _Options()
 
+Found = TypeVar("Found")
 AsOf = Annotated[
     datetime | None,
     typer.Option("--as-of", formats=["%Y-%m-%d"], help="The day that counts as today for ages and future dates."),
@@ -150,6 +152,42 @@ def status(
 
 
 @app.command()
+def releases(
+    last: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many releases.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """What was published, newest first: run, commit, gate, rows added, changed and removed in every mart."""
+    from operations import releases as found
+
+    _show(found.releases(_settings(), last), found.print_releases, as_json=as_json)
+
+
+@app.command()
+def diff(
+    older: Annotated[int | None, typer.Argument(help="A release; default: the one before the other.")] = None,
+    newer: Annotated[int | None, typer.Argument(help="A release; default: the one that is shown.")] = None,
+    rows: Annotated[int, typer.Option(min=0, max=100_000, help="Show so many of the rows that differ.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """How two releases differ, mart by mart."""
+    from operations import releases as found
+
+    _show(found.diff(_settings(), older, newer, rows), found.print_diff, as_json=as_json)
+
+
+@app.command()
+def rollback(
+    release: Annotated[int | None, typer.Argument(help="A release; default: the publish before the one shown.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show readers an earlier release again, all marts at once; the next run publishes forward."""
+    from operations import releases as found
+
+    console = Console(quiet=True) if as_json else _console()
+    _show(found.rollback(_root(), _settings(), release, console), found.print_rollback, as_json=as_json)
+
+
+@app.command()
 def docs() -> None:
     """The report site: runs, quality, dbt docs."""
     from operations.docs import make_site
@@ -192,6 +230,13 @@ def dsn(
 def schema() -> None:
     """The JSON Schema of penstock.yml, for editors."""
     print(json.dumps(Settings.model_json_schema(), indent=2))  # noqa: T201 - for a file
+
+
+def _show(found: Found, printed: Callable[[Found, Console], None], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found, indent=2, default=str))  # noqa: T201 - for machines
+    else:
+        printed(found, _console())
 
 
 def _console() -> Console:

@@ -16,15 +16,17 @@ import duckdb
 import structlog
 from rich.console import Console
 
-from foundation.errors import BooksError, GateError, PenstockError, PublishError, SourceError, StorageError
+from foundation.errors import BooksError, GateError, PenstockError, SourceError, StorageError
 from foundation.events import Emit, Event
 from foundation.settings import Settings
 from foundation.sources import ApiSource
 from operations import books, build, gate, logs
+from operations.commit import git_commit
 from operations.dead_letters import read_dead_letters
 from operations.ledger import Ledger, Partition, Step
 from operations.lock import run_lock
 from operations.progress import progress
+from operations.publish_target import PublishTarget
 from operations.summary import RunRecord, as_dictionary, print_summary, write_json
 from operations.workers import Worker
 
@@ -167,7 +169,7 @@ class _Stages:
         worker_log = settings.work_dir / "logs" / "workers.log"
         self._builder = stack.enter_context(Worker(build.MODULE, root, worker_log))
         self._judge = stack.enter_context(Worker(gate.MODULE, root, worker_log))
-        self._target = _Target(settings, stack)
+        self._target = PublishTarget(settings, stack)
         # Slow imports and the start of the embedded Postgres go on beside the stages before them.
         if "publish" in request.stages:
             self._target.start()
@@ -233,6 +235,7 @@ class _Stages:
         """Candidate marts -> Postgres and exports, once the books of the sources balance."""
         from publishing.exports import export
         from publishing.publish import publish
+        from publishing.releases import Origin
 
         if not self.record.books:
             self._close_books()
@@ -240,11 +243,9 @@ class _Stages:
             release = publish(
                 self.settings.warehouse,
                 self.settings.outputs,
-                self._target.dsn(),
-                schema=self.settings.database_schema,
-                run_id=self.record.run_id,
-                lock_timeout_seconds=self.settings.lock_timeout_seconds,
-                emit=self.emit,
+                self._target.destination(),
+                Origin(self.record.run_id, git_commit(self.root), self.record.gates.get("marts", {})),
+                self.emit,
             )
             self.record.mart_books = books.close_mart_books(
                 self.settings.warehouse,
@@ -319,46 +320,6 @@ class _Stages:
             raise
         self.emit(Event("finished", name, None, "", counts))
         self.ledger.add_step(Step(name, "done", started_at, datetime.now(UTC), counts))
-
-
-class _Target:
-    """The publish target's connection string; the embedded Postgres starts in the background and stops as found."""
-
-    def __init__(self, settings: Settings, stack: ExitStack) -> None:
-        self._settings = settings
-        self._stack = stack
-        self._thread: threading.Thread | None = None
-        self._dsn: str | None = None
-        self._error: Exception | None = None
-
-    def start(self) -> None:
-        if self._settings.database_url is not None:
-            self._dsn = self._settings.database_url.get_secret_value()
-            return
-        from publishing import embedded
-
-        if not embedded.is_running(self._settings.work_dir):
-            self._stack.callback(embedded.stop, self._settings.work_dir)
-        self._thread = threading.Thread(target=self._start_embedded, name="embedded-postgres")
-        self._thread.start()
-
-    def _start_embedded(self) -> None:
-        from publishing import embedded
-
-        try:
-            self._dsn = embedded.start(self._settings.work_dir)
-        except Exception as error:  # noqa: BLE001 - raised where the target is needed
-            self._error = error
-
-    def dsn(self) -> str:
-        """Wait for the server. Raises PublishError when it does not start."""
-        if self._thread is not None:
-            self._thread.join()
-        if isinstance(self._error, PenstockError):
-            raise self._error
-        if self._error is not None or self._dsn is None:
-            raise PublishError(f"the embedded Postgres does not start: {self._error}", fix="set DATABASE_URL")
-        return self._dsn
 
 
 @contextmanager

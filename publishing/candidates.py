@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from foundation.errors import ConfigError, PublishError
 from foundation.settings import Output
 from foundation.warehouse import quote_identifier, quote_literal
+from publishing.target import LONGEST_NAME
 
 if TYPE_CHECKING:
     import duckdb
 
 MARTS = "marts"
 ADDED_COLUMNS = ("created_at", "updated_at")  # the publisher's own; no mart may have them
-LONGEST_NAME = 63  # bytes; Postgres cuts longer ones off in silence
 BATCH_ROWS = 20_000
 
 Fingerprint = Mapping[str, int | Decimal | None]
@@ -136,6 +136,11 @@ class Candidate:
         return f"{MARTS}.{quote_identifier(self.mart)}"
 
     @property
+    def key_columns(self) -> tuple[Column, ...]:
+        """The columns of the key, in its order."""
+        return tuple(self.column(name) for name in self.output.key)
+
+    @property
     def others(self) -> tuple[Column, ...]:
         """Every column that is not in the key."""
         return tuple(column for column in self.columns if column.name not in self.output.key)
@@ -194,16 +199,18 @@ def fingerprint_sql(candidate: Candidate, *, in_postgres: bool) -> dict[str, str
     return named
 
 
-def csv_batches(warehouse: "duckdb.DuckDBPyConnection", candidate: Candidate) -> Iterator[tuple[int, memoryview]]:
-    """The mart's rows as CSV without a header, in bounded batches with their number of rows.
+def csv_batches(
+    warehouse: "duckdb.DuckDBPyConnection", columns: Sequence[Column], relation: str
+) -> Iterator[tuple[int, memoryview]]:
+    """These columns of a relation's rows as CSV without a header, in bounded batches with their number of rows.
 
     A null is an empty field and every text is quoted, so that an empty text stays one.
     """
     from pyarrow import BufferOutputStream
     from pyarrow.csv import WriteOptions, write_csv
 
-    selected = ", ".join(f"{column.as_sent} as {column.quoted}" for column in candidate.columns)
-    reader = warehouse.execute(f"select {selected} from {candidate.relation}").to_arrow_reader(BATCH_ROWS)
+    selected = ", ".join(f"{column.as_sent} as {column.quoted}" for column in columns)
+    reader = warehouse.execute(f"select {selected} from {relation}").to_arrow_reader(BATCH_ROWS)
     options = WriteOptions(include_header=False)
     for batch in reader:
         sink = BufferOutputStream()

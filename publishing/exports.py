@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 STAGE = "export"
 SORT_MEMORY = "1GB"
+# What spreadsheets take for a formula, behind white space too (OWASP, CSV Injection); a number is none.
+_FORMULA = r"^\s*[=+\-@\t\r\n＝＋－＠]"
 
 
 def export(warehouse: Path, outputs: Mapping[str, Output], output_dir: Path, emit: Emit) -> list[Path]:
@@ -89,7 +91,9 @@ def _replacing(file: Path) -> Iterator[Path]:
 def _write_csv(source: "duckdb.DuckDBPyConnection", candidate: Candidate, file: Path) -> None:
     assert candidate.output.export is not None
     headings = candidate.output.export.columns or {column.name: column.name for column in candidate.columns}
-    selected = [f"{_csv_value(candidate.column(name))} as {quote_identifier(h)}" for name, h in headings.items()]
+    is_safe = candidate.output.export.neutralise_formulas
+    values = {name: _csv_value(candidate.column(name), is_safe=is_safe) for name in headings}
+    selected = [f"{values[name]} as {quote_identifier(heading)}" for name, heading in headings.items()]
     _copy(source, f"select {', '.join(selected)} {_ordered(candidate)}", file, "format csv, header true")
 
 
@@ -133,11 +137,15 @@ def _ordered(candidate: Candidate) -> str:
     return f"from {candidate.relation} order by {', '.join(quote_identifier(name) for name in candidate.output.key)}"
 
 
-def _csv_value(column: Column) -> str:
+def _csv_value(column: Column, *, is_safe: bool) -> str:
     if column.postgres_type == "boolean":
         return f"case when {column.quoted} then 'Yes' when not {column.quoted} then 'No' end"
     if column.postgres_type == "jsonb":
         return column.as_json
+    if column.postgres_type == "text" and is_safe:
+        text = f"{column.quoted}::varchar"
+        is_formula = f"regexp_matches({text}, {quote_literal(_FORMULA)}) and try_cast({text} as double) is null"
+        return f"case when {is_formula} then chr(39) || {text} else {text} end"
     return _iso_text(column) if column.postgres_type.startswith("timestamp") else column.quoted
 
 

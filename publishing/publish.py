@@ -1,57 +1,56 @@
 """Publishing: the candidate marts become the published tables, all of them in one Postgres transaction."""
 
-import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psycopg
 from psycopg import sql
 
 from foundation.errors import LockedError, PublishError
 from foundation.events import Emit, Event
 from foundation.settings import Output
 from foundation.warehouse import open_warehouse
-from publishing import candidates, releases, tables, target
-from publishing.candidates import Candidate, Fingerprint
-from publishing.releases import MartDelta, Release
+from publishing import candidates, changes, history, memory, releases, roles, tables, target, watch
+from publishing.candidates import Candidate, Column, Fingerprint
+from publishing.changes import Mart
+from publishing.memory import Changes
+from publishing.releases import MartDelta, Measures, Origin, Release, commit
 from publishing.tables import TablePlan
-from publishing.target import Connection
+from publishing.target import Connection, Destination
 
 if TYPE_CHECKING:
     import duckdb
 
 STAGE = "publish"
-ACTION = "penstock_action"  # added, changed or removed, in the table of differences
-COMMIT_SECONDS = 30.0  # how long a lost reply to the commit is inquired after
 
 
 def publish(
     warehouse: Path,
     outputs: Mapping[str, Output],
-    dsn: str,
-    *,
-    schema: str,
-    run_id: str,
-    lock_timeout_seconds: float,
+    destination: Destination,
+    origin: Origin,
     emit: Emit,
 ) -> Release:
-    """Makes the marts of `warehouse` what readers of `schema` see, or changes nothing at all.
+    """Makes the marts of `warehouse` what readers see, or changes nothing at all.
 
-    Rows that are as they were are not touched; readers see one whole release over all marts at any moment. Raises
-    ConfigError for an output that its mart does not fit, LockedError when another publisher or a reader's lock does
-    not give way, PublishError for the rest.
+    Rows that are as they were are neither sent nor touched; readers see one whole release over all marts at any
+    moment. Raises ConfigError for an output that its mart does not fit, LockedError when another publisher or a
+    reader's lock does not give way, PublishError for the rest.
     """
+    dsn = destination.dsn
     target.describe(dsn)
     if not warehouse.exists():
         raise PublishError("there is no warehouse yet", where=str(warehouse), fix="ingest and build first")
-    with open_warehouse(warehouse, read_only=True) as source:
+    with open_warehouse(warehouse) as source:
         marts = candidates.describe(source, outputs)
         fingerprints = {mart: candidates.inspect(source, candidate) for mart, candidate in marts.items()}
-        with target.connect(dsn) as connection, target.transaction(connection, lock_timeout_seconds):
-            release = _publish_all(source, connection, dsn, schema, run_id, marts, fingerprints, emit)
-            _commit(connection, dsn, release)
+        with target.connect(dsn) as connection, target.transaction(connection, destination):
+            publication = _Publication(source, connection, destination, marts, emit)
+            works = publication.prepare(fingerprints)
+            release = publication.make(works, origin)
+            commit(connection, dsn, release)
+        memory.remember(source, release, {work.name: (work.mart.candidate, work.changes) for work in works})
     for mart, delta in release.marts.items():
         counts = {
             "rows_added": delta.rows_added,
@@ -63,196 +62,192 @@ def publish(
     return release
 
 
-def _publish_all(
-    source: "duckdb.DuckDBPyConnection",
-    connection: Connection,
-    dsn: str,
-    schema: str,
-    run_id: str,
-    marts: Mapping[str, Candidate],
-    fingerprints: Mapping[str, Fingerprint],
-    emit: Emit,
-) -> Release:
-    """Everything up to the commit. Tables are locked late and in one order, after all rows have come over."""
-    tables.ensure_schema(connection, schema)
-    releases.ensure_table(connection)
-    plans = {m: tables.plan(connection, schema, marts[m], fingerprints[m]) for m in marts}
-    for mart, candidate in marts.items():
-        with target.explained(dsn, mart):
-            _bring_over(source, connection, schema, candidate, plans[mart], int(fingerprints[mart]["rows"] or 0), emit)
-    for mart, plan in plans.items():
-        if not plan.is_new:
-            target.lock_table(connection, schema, mart, against_readers=plan.changes_table)
-    deltas = {}
-    for mart, candidate in marts.items():
-        with target.explained(dsn, mart):
-            deltas[mart] = _apply(connection, schema, candidate, plans[mart], int(fingerprints[mart]["rows"] or 0))
-            _check(connection, schema, candidate, fingerprints[mart])
-    stands = releases.standing(connection, schema)
-    is_changed = any(plan.changes_table for plan in plans.values()) or not all(d.is_empty for d in deltas.values())
-    if stands is None or is_changed:
-        return releases.write(connection, schema, run_id, deltas)
-    return Release(*stands, is_new=False, marts=deltas)
+@dataclass(frozen=True)
+class _Work:
+    """What is to be done for one mart. Where `changes` is None all its rows are sent and compared in the target."""
+
+    mart: Mart
+    fingerprint: Fingerprint
+    plan: TablePlan
+    changes: Changes | None
+    is_edited: bool
+
+    @property
+    def name(self) -> str:
+        """Of the mart."""
+        return self.mart.candidate.mart
+
+    @property
+    def rows_total(self) -> int:
+        """Rows of the candidate."""
+        return int(self.fingerprint["rows"] or 0)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the table is known to be as it should."""
+        return self.changes is not None and self.changes.is_empty and not self.is_edited
 
 
-def _bring_over(
-    source: "duckdb.DuckDBPyConnection",
-    connection: Connection,
-    schema: str,
-    candidate: Candidate,
-    plan: TablePlan,
-    rows_total: int,
-    emit: Emit,
-) -> None:
-    """Copies the mart into a new table, or beside a standing one into a temporary table with the same types."""
-    emit(Event("started", STAGE, candidate.mart, counts={"rows_total": rows_total}))
-    if plan.is_new:
-        into = _published(schema, candidate)
-        _run(connection, plan.before_rows)
-    else:
-        into = _arrived(candidate)
-        columns = [sql.SQL("{} " + plan.types[c.name]).format(sql.Identifier(c.name)) for c in candidate.columns]
-        connection.execute(
-            sql.SQL("create temporary table {} ({}) on commit drop").format(into, sql.SQL(", ").join(columns))
-        )
-    statement = sql.SQL("copy {} ({}) from stdin (format csv)").format(into, _names(candidate))
-    rows_sent = 0
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for rows, text in candidates.csv_batches(source, candidate):
-            copy.write(text)
-            rows_sent += rows
-            emit(Event("progressed", STAGE, candidate.mart, counts={"rows_sent": rows_sent, "rows_total": rows_total}))
+class _Publication:
+    """One publish up to its commit. Tables are locked late and in one order, after all rows have come over."""
 
+    def __init__(
+        self,
+        source: "duckdb.DuckDBPyConnection",
+        connection: Connection,
+        destination: Destination,
+        marts: Mapping[str, Candidate],
+        emit: Emit,
+    ) -> None:
+        self._source, self._connection, self._marts, self._emit = source, connection, marts, emit
+        self._destination, self._dsn, self._schema = destination, destination.dsn, destination.schema
+        roles.make_reader(connection, destination.roles)
+        roles.act_as_publisher(connection, destination.roles, self._schema, list(marts))
+        target.ensure_schema(connection, self._schema)
+        releases.ensure_table(connection)
+        watch.ensure_log(connection)
+        self._stands = releases.standing(connection, self._schema)
+        self._release_id = releases.next_id(connection)
 
-def _apply(connection: Connection, schema: str, candidate: Candidate, plan: TablePlan, rows_total: int) -> MartDelta:
-    """Makes the table equal to what arrived, touching only rows that differ."""
-    published, arrived = _published(schema, candidate), _arrived(candidate)
-    if plan.is_new:
-        _run(connection, plan.after_rows)
-        connection.execute(sql.SQL("analyze {}").format(published))
-        return MartDelta(rows_total, 0, 0, rows_total)
-    _run(connection, plan.before_rows)
-    # The difference is its own table, and not a MERGE, so that one path serves every version of Postgres at the same
-    # cost, and each kind of change is a set of keys.
-    delta = sql.Identifier("pg_temp", f"d {candidate.mart}")
-    connection.execute(_difference(published, arrived, delta, candidate))
-    parts = {"published": published, "delta": delta, "action": sql.Identifier(ACTION)}
-    same_key = _same_key("d", candidate)
-    # Removed rows go first, so that a value that must be unique is free for the row that takes it over.
-    removed = connection.execute(
-        sql.SQL("delete from {published} as t using {delta} as d where d.{action} = 'removed' and {same_key}").format(
-            **parts, same_key=same_key
-        )
-    ).rowcount
-    new_values = [sql.SQL("{0} = d.{0}").format(sql.Identifier(column.name)) for column in candidate.others]
-    changed = connection.execute(
-        sql.SQL(
-            "update {published} as t set {new_values} from {delta} as d where d.{action} = 'changed' and {same_key}"
-        ).format(
-            **parts,
-            new_values=sql.SQL(", ").join([*new_values, sql.SQL("updated_at = now()")]),
-            same_key=same_key,
-        )
-    ).rowcount
-    added = connection.execute(
-        sql.SQL(
-            "insert into {published} ({names}, created_at, updated_at)"
-            " select {names}, now(), now() from {delta} where {action} = 'added'"
-        ).format(**parts, names=_names(candidate))
-    ).rowcount
-    _run(connection, plan.after_rows)
-    return MartDelta(added, changed, removed, rows_total)
+    def prepare(self, fingerprints: Mapping[str, Fingerprint]) -> list[_Work]:
+        """What is to be done, with the rows that it takes already in the target."""
+        marts = self._marts
+        known = memory.known_marts(self._source, marts, self._stands) if self._stands else set()
+        plans = {name: tables.plan(self._connection, self._schema, marts[name], fingerprints[name]) for name in marts}
+        works = []
+        for name, candidate in marts.items():
+            mart, plan = Mart(self._schema, candidate), plans[name]
+            with target.explained(self._dsn, name):
+                is_known = name in known and not plan.changes_table and name in self._measures
+                found = memory.compare(self._source, candidate) if is_known else None
+                work = _Work(mart, fingerprints[name], plan, found, not plan.is_new and self._is_edited(mart, plan))
+                self._bring_over(work)
+                works.append(work)
+        return works
 
+    def make(self, works: Sequence[_Work], origin: Origin) -> Release:
+        """The release, not yet committed; or the one that stands where nothing has changed."""
+        for work in works:
+            if not work.plan.is_new and not work.is_done:
+                self._lock(work)
+        deltas: dict[str, MartDelta] = {}
+        measures: dict[str, Measures] = {}
+        for work in works:
+            with target.explained(self._dsn, work.name):
+                deltas[work.name] = self._change(work)
+                measures[work.name] = self._measure(work)
+                changes.check(work.mart, measures[work.name], work.fingerprint)
+                if work.is_edited:
+                    watch.mark_seen(self._connection, self._schema, work.name, origin.run_id)
+        roles.let_readers_in(self._connection, self._destination.roles, self._schema, list(self._marts))
+        is_changed = any(work.plan.changes_table for work in works) or not all(d.is_empty for d in deltas.values())
+        if self._stands is not None and not is_changed:
+            stands = self._stands
+            return Release(stands.release_id, stands.run_id, stands.published_at, is_new=False, marts=deltas)
+        release = releases.write(self._connection, self._schema, self._release_id, origin, deltas, measures)
+        oldest = releases.expire(self._connection, self._schema, self._destination.retention)
+        history.prune(self._connection, self._schema, deltas, oldest)
+        return release
 
-def _difference(
-    published: sql.Identifier, arrived: sql.Identifier, delta: sql.Identifier, candidate: Candidate
-) -> sql.Composed:
-    first_key = sql.Identifier(candidate.output.key[0])
-    keys = [sql.SQL("coalesce(s.{0}, t.{0}) as {0}").format(sql.Identifier(name)) for name in candidate.output.key]
-    others = [sql.Identifier(column.name) for column in candidate.others]
-    differs = [sql.SQL("t.{0} is distinct from s.{0}").format(name) for name in others]
-    return sql.SQL(
-        "create temporary table {delta} on commit drop as select"
-        " case when t.{key} is null then 'added' when s.{key} is null then 'removed' else 'changed' end as {action},"
-        " {columns} from {arrived} as s full join {published} as t on {same_key}"
-        " where t.{key} is null or s.{key} is null{differs}"
-    ).format(
-        delta=delta,
-        key=first_key,
-        action=sql.Identifier(ACTION),
-        columns=sql.SQL(", ").join([*keys, *(sql.SQL("s.{}").format(name) for name in others)]),
-        arrived=arrived,
-        published=published,
-        same_key=_same_key("s", candidate),
-        differs=sql.SQL("").join(sql.SQL(" or ") + part for part in differs),
-    )
+    @property
+    def _measures(self) -> Mapping[str, Measures]:
+        return self._stands.measures if self._stands else {}
 
+    def _is_edited(self, mart: Mart, plan: TablePlan) -> bool:
+        """Whether somebody else has changed what readers see of a mart; it is told."""
+        name = mart.candidate.mart
+        found = watch.edits(self._connection, self._schema, name)
+        is_watched = watch.is_watched(self._connection, self._schema, name)
+        if name not in self._measures or (is_watched and not found):
+            return False
+        # What the trigger saw, or could not see, counts where it made a difference.
+        if not plan.changes_table and changes.are_alike(changes.measure(self._connection, mart), self._measures[name]):
+            watch.mark_seen(self._connection, self._schema, name, self._stands.run_id if self._stands else "")
+            return False
+        who = f" ({found[-1]})" if found else ""
+        self._emit(Event("noticed", STAGE, name, f"{self._schema}.{name} was changed by hand{who}; it is put right"))
+        return True
 
-def _check(connection: Connection, schema: str, candidate: Candidate, wanted: Fingerprint) -> None:
-    """Compares what the transaction would publish with the candidate; whatever lost or bent a row on the way shows."""
-    measures = candidates.fingerprint_sql(candidate, in_postgres=True)
-    statement = sql.SQL("select {} from {}").format(
-        sql.SQL(", ").join(sql.SQL(expression) for expression in measures.values()), _published(schema, candidate)
-    )
-    row = connection.execute(statement).fetchone()
-    assert row is not None
-    found = dict(zip(measures, row, strict=True))
-    for measure, value in wanted.items():
-        if found[measure] != value:
-            raise PublishError(
-                f"{measure}: the mart has {value}, the table would have {found[measure]}",
-                where=f"{schema}.{candidate.mart}",
-                fix="look for two rows with one key, or triggers, rules and policies on the table; nothing was changed",
-            )
+    def _bring_over(self, work: _Work) -> None:
+        """Copies rows into a new table, or beside a standing one into temporary tables with the same types."""
+        mart, types, found = work.mart, work.plan.types, work.changes
+        rows = work.rows_total if found is None or work.is_edited else found.rows_changed
+        self._emit(Event("started", STAGE, work.name, counts={"rows_total": rows}))
+        if work.plan.is_new:
+            _run(self._connection, work.plan.before_rows)
+            self._copy(work, mart.published, mart.candidate.columns, mart.candidate.relation, rows)
+            return
+        if work.is_done:
+            return
+        changes.make_temporary(self._connection, mart.arrived, types)
+        if found is None:
+            self._copy(work, mart.arrived, mart.candidate.columns, mart.candidate.relation, rows)
+            return
+        changes.make_temporary(self._connection, mart.gone, {name: types[name] for name in mart.candidate.output.key})
+        columns = mart.candidate.columns
+        self._copy(work, mart.arrived, columns, memory.changed_rows(mart.candidate, found), rows)
+        self._copy(work, mart.gone, mart.candidate.key_columns, found.gone, rows)
+        if work.is_edited:
+            changes.make_temporary(self._connection, mart.kept, types)
+            self._copy(work, mart.kept, columns, memory.kept_rows(mart.candidate, found), rows)
 
+    def _copy(
+        self, work: _Work, into: sql.Identifier, columns: Sequence[Column], relation: str, rows_to_send: int
+    ) -> None:
+        names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
+        statement = sql.SQL("copy {} ({}) from stdin (format csv)").format(into, names)
+        sent = 0
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+            for rows, text in candidates.csv_batches(self._source, columns, relation):
+                copy.write(text)
+                sent += rows
+                counts = {"rows_sent": sent, "rows_total": rows_to_send}
+                self._emit(Event("progressed", STAGE, work.name, counts=counts))
 
-def _commit(connection: Connection, dsn: str, release: Release) -> None:
-    """Commits; when the reply is lost, asks the target whether it happened."""
-    try:
-        connection.commit()
-    except psycopg.OperationalError as error:
-        if release.is_new and not _was_committed(dsn, release):
-            raise PublishError(
-                "the connection was lost while committing, and the release was not made",
-                where=target.describe(dsn),
+    def _lock(self, work: _Work) -> None:
+        target.lock_table(self._connection, self._schema, work.name, against_readers=work.plan.changes_table)
+        if not work.is_edited and watch.edits(self._connection, self._schema, work.name):
+            raise LockedError(
+                f"the table {self._schema}.{work.name} was written to while it was being published",
+                where=target.describe(self._dsn),
                 fix="run again; the target still shows the release before",
-            ) from error
-
-
-def _was_committed(dsn: str, release: Release) -> bool:
-    deadline = time.monotonic() + COMMIT_SECONDS
-    while True:
-        # Only when the lost session has ended is the publisher's lock free, and the answer final.
-        with suppress(PublishError, LockedError), target.connect(dsn) as connection:  # noqa: SIM117
-            with target.transaction(connection, COMMIT_SECONDS):
-                return releases.is_written(connection, release)
-        if time.monotonic() > deadline:
-            raise PublishError(
-                "the connection was lost while committing, and the target does not come back",
-                where=f"{target.describe(dsn)}, release {release.release_id}",
-                fix="run again when it is there: a release that was made is found, and one that was not is made",
             )
-        time.sleep(0.5)
+
+    def _change(self, work: _Work) -> MartDelta:
+        """Makes the table equal to what arrived."""
+        connection, mart = self._connection, work.mart
+        if work.is_done:
+            return MartDelta(0, 0, 0, work.rows_total)
+        if work.plan.is_new:
+            _run(connection, work.plan.after_rows)
+            connection.execute(sql.SQL("analyze {}").format(mart.published))
+            watch.watch(connection, self._schema, work.name)
+            history.ensure(connection, self._schema, work.name, work.plan.types)
+            return MartDelta(work.rows_total, 0, 0, work.rows_total)
+        _run(connection, work.plan.before_rows)
+        if not watch.is_watched(connection, self._schema, work.name):
+            watch.watch(connection, self._schema, work.name)
+        history.ensure(connection, self._schema, work.name, work.plan.types)
+        if work.changes is None:
+            changes.find_all(connection, mart)
+        else:
+            if work.is_edited:
+                assert self._stands is not None
+                changes.put_right(connection, mart, self._stands.published_at)
+            changes.find_among(connection, mart)
+        delta = changes.apply(connection, mart, self._release_id, work.rows_total)
+        _run(connection, work.plan.after_rows)
+        return delta
+
+    def _measure(self, work: _Work) -> Measures:
+        """Counts and sums over what the transaction would publish; of a known mart, at the cost of its change."""
+        if work.is_done:
+            return self._measures[work.name]
+        if work.changes is None or work.is_edited:
+            return changes.measure(self._connection, work.mart)
+        return changes.measure_after(self._connection, work.mart, self._measures[work.name], self._release_id)
 
 
 def _run(connection: Connection, statements: tuple[sql.Composed, ...]) -> None:
     for statement in statements:
         connection.execute(statement)
-
-
-def _published(schema: str, candidate: Candidate) -> sql.Identifier:
-    return sql.Identifier(schema, candidate.mart)
-
-
-def _arrived(candidate: Candidate) -> sql.Identifier:
-    return sql.Identifier("pg_temp", candidate.mart)
-
-
-def _names(candidate: Candidate) -> sql.Composed:
-    return sql.SQL(", ").join(sql.Identifier(column.name) for column in candidate.columns)
-
-
-def _same_key(other: str, candidate: Candidate) -> sql.Composed:
-    return sql.SQL(" and ").join(
-        sql.SQL("t.{0} = {1}.{0}").format(sql.Identifier(name), sql.Identifier(other)) for name in candidate.output.key
-    )

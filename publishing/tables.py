@@ -1,6 +1,5 @@
 """The published tables: how one is made for a mart, and how it follows when the mart's columns change."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +7,8 @@ from typing import Any
 from psycopg import sql
 
 from foundation.errors import PublishError
-from publishing.candidates import ADDED_COLUMNS, LONGEST_NAME, Candidate, Fingerprint
-from publishing.target import Connection
+from publishing.candidates import ADDED_COLUMNS, Candidate, Column, Fingerprint
+from publishing.target import Connection, fit_name
 
 # A column of the first type can take every value of those that follow, so it stays as it is.
 _WIDER = {
@@ -66,12 +65,6 @@ def plan(connection: Connection, schema: str, candidate: Candidate, fingerprint:
     return _plan_existing(schema, candidate, found)
 
 
-def ensure_schema(connection: Connection, schema: str) -> None:
-    """Makes `schema` when it is missing; `if not exists` alone would ask for a privilege that is not needed."""
-    if connection.execute("select from pg_namespace where nspname = %s", [schema]).fetchone() is None:
-        connection.execute(sql.SQL("create schema {}").format(sql.Identifier(schema)))
-
-
 def _plan_new(schema: str, candidate: Candidate) -> TablePlan:
     table = sql.Identifier(schema, candidate.mart)
     columns = [
@@ -84,7 +77,7 @@ def _plan_new(schema: str, candidate: Candidate) -> TablePlan:
     create = sql.SQL("create table {} ({})").format(table, sql.SQL(", ").join(columns))
     # The rows come first: an index over rows that are there is made faster than one that grows with them.
     primary_key = sql.SQL("alter table {} add constraint {} primary key ({})").format(
-        table, sql.Identifier(_name(candidate.mart, "pkey")), _columns(candidate.output.key)
+        table, sql.Identifier(fit_name(candidate.mart, "pkey")), _columns(candidate.output.key)
     )
     after = (primary_key, *_unique_and_indexes(schema, candidate, frozenset(), frozenset()))
     return TablePlan(True, {column.name: column.postgres_type for column in candidate.columns}, (create,), after)
@@ -97,6 +90,8 @@ def _plan_existing(schema: str, candidate: Candidate, found: _Found) -> TablePla
         name = sql.Identifier(column.name)
         if column.name not in found.columns:
             before.append(sql.SQL("alter table {} add column {} " + column.postgres_type).format(table, name))
+        elif column.postgres_type in _wider_than(found.columns[column.name][0]):
+            before.append(sql.SQL("alter table {} alter column {} type " + column.postgres_type).format(table, name))
         if column.is_required and not found.columns.get(column.name, ("", False, False))[1]:
             after.append(sql.SQL("alter table {} alter column {} set not null").format(table, name))
     for added in ADDED_COLUMNS:
@@ -107,8 +102,18 @@ def _plan_existing(schema: str, candidate: Candidate, found: _Found) -> TablePla
         elif not found.columns[added][2]:
             before.append(sql.SQL("alter table {} alter column {} set default now()").format(table, name))
     after += _unique_and_indexes(schema, candidate, found.unique, found.indexed)
-    types = {c.name: found.columns.get(c.name, (c.postgres_type, False, False))[0] for c in candidate.columns}
+    types = {column.name: _type_after(column, found) for column in candidate.columns}
     return TablePlan(False, types, tuple(before), tuple(after))
+
+
+def _type_after(column: Column, found: _Found) -> str:
+    there = found.columns[column.name][0] if column.name in found.columns else column.postgres_type
+    return column.postgres_type if column.postgres_type in _wider_than(there) else there
+
+
+def _wider_than(there: str) -> set[str]:
+    """The types that take every value of a column's type."""
+    return {wider for wider, narrower in _WIDER.items() if there in narrower and wider != "character varying"}
 
 
 def _unique_and_indexes(
@@ -119,12 +124,12 @@ def _unique_and_indexes(
     constraint = sql.SQL("alter table {} add constraint {} unique ({}) deferrable initially immediate")
     index = sql.SQL("create index {} on {} ({})")
     made = [
-        constraint.format(table, sql.Identifier(_name(candidate.mart, column, "key")), sql.Identifier(column))
+        constraint.format(table, sql.Identifier(fit_name(candidate.mart, column, "key")), sql.Identifier(column))
         for column in candidate.output.unique
         if column not in unique
     ]
     made += [
-        index.format(sql.Identifier(_name(candidate.mart, column, "idx")), table, sql.Identifier(column))
+        index.format(sql.Identifier(fit_name(candidate.mart, column, "idx")), table, sql.Identifier(column))
         for column in candidate.output.indexes
         if column not in indexed and column not in candidate.output.unique
     ]
@@ -145,8 +150,11 @@ def _refuse(connection: Connection, schema: str, candidate: Candidate, found: _F
             actions.append(sql.SQL("drop column {}").format(identifier))
             continue
         new = wanted[name].postgres_type
-        if there != new and new not in _WIDER.get(there, ()):
-            reasons.append(f"column {name} is {there} and became {new}")
+        is_wider = new in _wider_than(there)
+        views = _views_on(connection, schema, candidate.mart, name) if is_wider else []
+        if there != new and new not in _WIDER.get(there, ()) and (views or not is_wider):
+            used = f", and {', '.join(views)} uses it: drop that first and make it again after" if views else ""
+            reasons.append(f"column {name} is {there} and became {new}{used}")
             actions.append(sql.SQL("alter column {0} type " + new + " using {0}::" + new).format(identifier))
         if is_required and name not in candidate.output.key and fingerprint[f"values of {name}"] != fingerprint["rows"]:
             reasons.append(f"column {name} is not null and the mart has nulls")
@@ -168,6 +176,18 @@ def _refuse(connection: Connection, schema: str, candidate: Candidate, found: _F
         where=f"outputs.{candidate.mart}",
         fix=f"change the model back, or run in the target: {statement.as_string(connection)}",
     )
+
+
+def _views_on(connection: Connection, schema: str, mart: str, column: str) -> list[str]:
+    """The views that a column's type cannot change under."""
+    found = connection.execute(
+        "select distinct v.oid::regclass::text from pg_depend as d join pg_rewrite as r on r.oid = d.objid"
+        " join pg_class as v on v.oid = r.ev_class join pg_attribute as a on a.attrelid = d.refobjid"
+        " and a.attnum = d.refobjsubid where d.classid = 'pg_rewrite'::regclass and v.oid <> d.refobjid"
+        " and d.refobjid = to_regclass(%s) and a.attname = %s order by 1",
+        [sql.Identifier(schema, mart).as_string(connection), column],
+    ).fetchall()
+    return [view for (view,) in found]
 
 
 def _find(connection: Connection, schema: str, mart: str) -> _Found | None:
@@ -213,13 +233,3 @@ def _text(value: Any) -> str:
 
 def _columns(names: list[str] | tuple[str, ...]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(name) for name in names)
-
-
-def _name(*parts: str) -> str:
-    """A name as Postgres would give it; one that is too long ends in a hash, so that two do not become the same."""
-    name = "_".join(parts)
-    if len(name.encode()) <= LONGEST_NAME:
-        return name
-    return (
-        name.encode()[: LONGEST_NAME - 9].decode(errors="ignore") + "_" + hashlib.sha256(name.encode()).hexdigest()[:8]
-    )

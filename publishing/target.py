@@ -1,8 +1,10 @@
 """The publish target: a connection that gives up in time, one publisher at once, and errors that show no password."""
 
+import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -10,13 +12,28 @@ from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict
 
 from foundation.errors import ConfigError, LockedError, PenstockError, PublishError
+from foundation.settings import Retention, Roles
 
 CONNECT_SECONDS = 10
+LONGEST_NAME = 63  # bytes; Postgres cuts longer ones off in silence
 PUBLISHER_SECONDS = 2.0  # how long a second publisher waits for the first one
 PUBLISHER_LOCK = 7_306_103_424_018_310_510  # any number; the same for every publisher of a database
 WORK_MEMORY = "64MB"  # of the comparison of one mart; the rest goes to the target's disk
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where marts are published to: a database, the schema in it, and how its publisher goes about it."""
+
+    dsn: str = field(repr=False)
+    schema: str = "public"
+    lock_timeout_seconds: float = 10.0
+    statement_timeout_seconds: float = 3600.0
+    retention: Retention = field(default_factory=Retention)
+    roles: Roles = field(default_factory=Roles)
+
 
 _STILL = "the target still shows the release before"
 
@@ -71,18 +88,34 @@ def explained(dsn: str, mart: str | None = None, *, connecting: bool = False) ->
 
 
 @contextmanager
-def transaction(connection: Connection, lock_timeout_seconds: float) -> Iterator[None]:
+def transaction(connection: Connection, destination: Destination) -> Iterator[None]:
     """One transaction that only one publisher of the database can be in. The caller commits; an error rolls back.
 
     Raises LockedError when another publisher does not end within PUBLISHER_SECONDS.
     """
     try:
         _become_only_publisher(connection)
-        _settle(connection, lock_timeout_seconds)
+        _settle(connection, destination)
         yield
     finally:
         with suppress(psycopg.Error):  # nothing is left to roll back after a commit, or on a lost connection
             connection.rollback()
+
+
+def fit_name(*parts: str) -> str:
+    """A name as Postgres would give it; one that is too long ends in a hash, so that two do not become the same."""
+    name = "_".join(parts)
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    return (
+        name.encode()[: LONGEST_NAME - 9].decode(errors="ignore") + "_" + hashlib.sha256(name.encode()).hexdigest()[:8]
+    )
+
+
+def ensure_schema(connection: Connection, schema: str) -> None:
+    """Make `schema` when it is missing; `if not exists` alone would ask for a privilege that is not needed."""
+    if connection.execute("select from pg_namespace where nspname = %s", [schema]).fetchone() is None:
+        connection.execute(sql.SQL("create schema {}").format(sql.Identifier(schema)))
 
 
 def lock_table(connection: Connection, schema: str, mart: str, *, against_readers: bool) -> None:
@@ -127,11 +160,11 @@ def _become_only_publisher(connection: Connection) -> None:
     )
 
 
-def _settle(connection: Connection, lock_timeout_seconds: float) -> None:
+def _settle(connection: Connection, destination: Destination) -> None:
     """Settings of this transaction only: what the role or the database has set must not change what is published."""
     settings = {
-        "lock_timeout": f"{max(1, round(lock_timeout_seconds * 1000))}ms",
-        "statement_timeout": "0",  # a large load takes its time; a lost client is noticed below
+        "lock_timeout": f"{max(1, round(destination.lock_timeout_seconds * 1000))}ms",
+        "statement_timeout": f"{max(1, round(destination.statement_timeout_seconds * 1000))}ms",
         "idle_in_transaction_session_timeout": "0",
         "timezone": "UTC",
         "datestyle": "ISO, YMD",
@@ -193,6 +226,10 @@ def _explain(error: psycopg.Error, dsn: str, mart: str | None, *, connecting: bo
         )
     if isinstance(error, errors.LockNotAvailable | errors.DeadlockDetected):
         return LockedError(f"a lock was not to be had: {told}", where=where, fix=f"run again; {_STILL}")
+    if isinstance(error, errors.QueryCanceled):
+        return PublishError(
+            told, where=where, fix=f"where that is a timeout, raise statement_timeout_seconds; {_STILL}"
+        )
     if isinstance(error, errors.InsufficientPrivilege):
         return PublishError(told, where=where, fix=f"grant it to the user of DATABASE_URL; {_STILL}")
     if isinstance(error, errors.UniqueViolation):

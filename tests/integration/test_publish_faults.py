@@ -23,7 +23,9 @@ from foundation.errors import ConfigError, LockedError, PublishError
 from foundation.events import Emit, Event, ignore
 from foundation.settings import Output
 from publishing import embedded, target
-from publishing.publish import Release, publish
+from publishing.publish import publish
+from publishing.releases import Origin, Release
+from publishing.target import Destination
 
 ROOT = Path(__file__).parents[2]
 IN_MEMORY = Path("/dev/shm")
@@ -76,7 +78,13 @@ def warehouse_of(folder: Path, version: int, rows: int = 100) -> Path:
 
 
 def go(warehouse: Path, dsn: str, *, seconds: float = 2, run_id: str = "run", emit: Emit = ignore) -> Release:
-    return publish(warehouse, OUTPUTS, dsn, schema="public", run_id=run_id, lock_timeout_seconds=seconds, emit=emit)
+    return publish(
+        warehouse,
+        OUTPUTS,
+        Destination(dsn, "public", lock_timeout_seconds=seconds),
+        Origin(run_id),
+        emit,
+    )
 
 
 def ask(dsn: str, question: str) -> list[Any]:
@@ -215,6 +223,8 @@ from pathlib import Path
 from foundation.events import ignore
 from foundation.settings import Output
 from publishing import publish as publishing
+from publishing.releases import Origin
+from publishing.target import Destination
 
 point = sys.argv[3]
 def die(*_):
@@ -222,11 +232,11 @@ def die(*_):
 def emit(event):
     if f"{event.name} {event.source}" == point:
         die()
-if hasattr(publishing, point):
-    setattr(publishing, point, die)
+for module in (publishing, publishing.changes):
+    if hasattr(module, point):
+        setattr(module, point, die)
 outputs = {name: Output(key=["id"]) for name in ("orders", "totals")}
-publishing.publish(Path(sys.argv[1]), outputs, sys.argv[2], schema="public", run_id="killed",
-                   lock_timeout_seconds=2, emit=emit)
+publishing.publish(Path(sys.argv[1]), outputs, Destination(sys.argv[2]), Origin("killed"), emit)
 """
 
 
@@ -234,10 +244,10 @@ publishing.publish(Path(sys.argv[1]), outputs, sys.argv[2], schema="public", run
     ("point", "is_first"),
     [
         ("progressed orders", True),
-        ("_commit", True),
+        ("commit", True),
         ("started totals", False),
-        ("_apply", False),
-        ("_commit", False),
+        ("apply", False),
+        ("commit", False),
     ],
 )
 def test_a_publish_that_was_killed_changes_nothing_and_the_next_is_as_if_undisturbed(
@@ -251,7 +261,7 @@ def test_a_publish_that_was_killed_changes_nothing_and_the_next_is_as_if_undistu
     killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert ask(dsn, "select count(*) from pg_tables where schemaname in ('public', 'penstock')") == [
-        (0 if is_first else 3,)
+        (0 if is_first else 4,)
     ]
     assert is_first or content(dsn) == before
     release = go(warehouse, dsn)
