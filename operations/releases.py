@@ -50,6 +50,7 @@ def diff(settings: Settings, older: int | None, newer: int | None, rows: int) ->
 
 def rollback(root: Path, settings: Settings, release_id: int | None, console: Console) -> dict[str, Any]:
     """Show readers an earlier release again; the release that this is, as plain values. Raises PenstockError."""
+    from publishing.exports import bring_back_exports
     from publishing.releases import Origin
     from publishing.rollback import rollback as roll_back
 
@@ -67,7 +68,9 @@ def rollback(root: Path, settings: Settings, release_id: int | None, console: Co
             log(event)
 
         release = roll_back(destination, release_id, Origin(run_id, git_commit(root)), emit)
-    return asdict(release)
+    exports = bring_back_exports(settings.outputs, settings.output_dir, release.shows_release)
+    is_missing = not exports and any(output.export for output in settings.outputs.values())
+    return asdict(release) | {"exports": [str(file) for file in exports], "are_exports_missing": is_missing}
 
 
 def print_releases(found: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -127,6 +130,10 @@ def print_rollback(release: Mapping[str, Any], console: Console) -> None:
         for mart, delta in release["marts"].items()
     )
     console.print(f"release {number} is shown now: {changed}", highlight=False, soft_wrap=True)
+    for file in release["exports"]:
+        console.print(f"put back: {file}", markup=False, highlight=False, soft_wrap=True)
+    if release["are_exports_missing"]:
+        console.print("the exported files of that release are not here: they stay as they are", soft_wrap=True)
 
 
 def _counts(delta: Mapping[str, int]) -> list[str]:

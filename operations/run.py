@@ -233,7 +233,7 @@ class _Stages:
 
     def publish(self) -> None:
         """Candidate marts -> Postgres and exports, once the books of the sources balance."""
-        from publishing.exports import export
+        from publishing.exports import export, keep_exports
         from publishing.publish import publish
         from publishing.releases import Origin
 
@@ -264,6 +264,7 @@ class _Stages:
                 raise BooksError("a published mart differs from its candidate", fix="run again; see last_run.json")
             files = export(self.settings.warehouse, self.settings.outputs, self.settings.output_dir, self.emit)
             if files:
+                keep_exports(files, self.settings.output_dir, release)
                 self.record.reports["exports"] = str(self.settings.output_dir)
 
     def report(self) -> None:

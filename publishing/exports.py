@@ -1,8 +1,9 @@
 """File exports of the marts: CSV, JSON and Parquet, written by the warehouse itself and put in place whole."""
 
 import os
+import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,14 +14,60 @@ from foundation.settings import Output
 from foundation.warehouse import open_warehouse, quote_identifier, quote_literal
 from publishing import candidates
 from publishing.candidates import BATCH_ROWS, Candidate, Column
+from publishing.releases import Release
 
 if TYPE_CHECKING:
     import duckdb
 
 STAGE = "export"
+KEPT = ".releases"  # the files of each retained release, in a folder with its number
 SORT_MEMORY = "1GB"
 # What spreadsheets take for a formula, behind white space too (OWASP, CSV Injection); a number is none.
 _FORMULA = r"^\s*[=+\-@\t\r\n＝＋－＠]"
+
+
+def keep_exports(files: Sequence[Path], output_dir: Path, release: Release) -> None:
+    """Keep the files of a release beside them for as long as it is retained: links, which cost nothing.
+
+    Raises StorageError.
+    """
+    kept = output_dir / KEPT
+    folder = kept / str(release.release_id)
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for file in files:
+            _link(file, folder / file.name)
+        for other in kept.iterdir():
+            if other.name.isdecimal() and int(other.name) < release.oldest_retained:
+                shutil.rmtree(other)
+    except OSError as error:
+        raise StorageError(
+            f"exports cannot be kept: {error.strerror}", where=str(folder), fix="free some space"
+        ) from error
+
+
+def bring_back_exports(outputs: Mapping[str, Output], output_dir: Path, shows_release: int) -> list[Path]:
+    """Put the files of a release in place again after a rollback; those that were kept. Raises StorageError."""
+    folder = output_dir / KEPT / str(shows_release)
+    brought = []
+    for mart, output in outputs.items():
+        for extension in output.export.formats if output.export else ():
+            kept = folder / f"{mart}.{extension}"
+            if kept.exists():
+                with _replacing(output_dir / kept.name) as unfinished:
+                    unfinished.unlink(missing_ok=True)
+                    _link(kept, unfinished)
+                brought.append(output_dir / kept.name)
+    return brought
+
+
+def _link(file: Path, other: Path) -> None:
+    """Another name for a file; a copy where the file system knows no such thing."""
+    try:
+        other.hardlink_to(file)
+    except OSError:
+        shutil.copy2(file, other)
 
 
 def export(warehouse: Path, outputs: Mapping[str, Output], output_dir: Path, emit: Emit) -> list[Path]:

@@ -142,11 +142,10 @@ class _Publication:
         roles.let_readers_in(self._connection, self._destination.roles, self._schema, list(self._marts))
         is_changed = any(work.plan.changes_table for work in works) or not all(d.is_empty for d in deltas.values())
         if self._stands is not None and not is_changed:
-            stands = self._stands
-            return Release(stands.release_id, stands.run_id, stands.published_at, is_new=False, marts=deltas)
-        release = releases.write(self._connection, self._schema, self._release_id, origin, deltas, measures)
-        oldest = releases.expire(self._connection, self._schema, self._destination.retention)
-        history.prune(self._connection, self._schema, deltas, oldest)
+            return releases.unchanged(self._connection, self._schema, self._stands, deltas)
+        retention = self._destination.retention
+        release = releases.write(self._connection, self._schema, self._release_id, origin, deltas, measures, retention)
+        history.prune(self._connection, self._schema, deltas, release.oldest_retained)
         return release
 
     @property

@@ -69,7 +69,8 @@ class MartDelta:
 class Release:
     """The release that the target shows after a publish: a new one, or the standing one when nothing had changed.
 
-    `marts` is what this publish changed, so all zero where `is_new` is False.
+    `marts` is what this publish changed, so all zero where `is_new` is False. `shows_release` is the publish whose rows
+    are shown: another one after a rollback.
     """
 
     release_id: int
@@ -77,6 +78,8 @@ class Release:
     published_at: datetime
     is_new: bool
     marts: Mapping[str, MartDelta]
+    shows_release: int
+    oldest_retained: int
 
     @property
     def identity(self) -> str:
@@ -175,10 +178,11 @@ def write(
     origin: Origin,
     marts: Mapping[str, MartDelta],
     measures: Mapping[str, Measures],
+    retention: Retention,
     *,
     shows_release: int | None = None,
 ) -> Release:
-    """Add a release to the transaction; a rollback names the release whose rows it shows."""
+    """Add a release to the transaction and let old ones go; a rollback names the release whose rows it shows."""
     row: Any = connection.execute(
         sql.SQL(
             "insert into {} (release_id, run_id, schema_name, published_at, marts, kind, shows_release, git_commit,"
@@ -196,10 +200,18 @@ def write(
             Jsonb({mart: {name: str(value) for name, value in found.items()} for mart, found in measures.items()}),
         ],
     ).fetchone()
-    return Release(release_id, origin.run_id, row[0], is_new=True, marts=dict(marts))
+    shows = release_id if shows_release is None else shows_release
+    oldest = _expire(connection, schema, retention)
+    return Release(release_id, origin.run_id, row[0], True, dict(marts), shows, oldest)
 
 
-def expire(connection: Connection, schema: str, retention: Retention) -> int:
+def unchanged(connection: Connection, schema: str, stands: Standing, marts: Mapping[str, MartDelta]) -> Release:
+    """The release that stands, where a publish found nothing to change."""
+    oldest = _oldest_retained(connection, schema)
+    return Release(stands.release_id, stands.run_id, stands.published_at, False, marts, stands.shows_release, oldest)
+
+
+def _expire(connection: Connection, schema: str, retention: Retention) -> int:
     """Let the releases go that are beyond the retention; the oldest that is kept. The one that stands always is."""
     connection.execute(
         sql.SQL(
@@ -211,6 +223,10 @@ def expire(connection: Connection, schema: str, retention: Retention) -> int:
         ).format(RELEASES),
         {"schema": schema, "seconds": retention.days * 86_400, "releases": retention.count},
     )
+    return _oldest_retained(connection, schema)
+
+
+def _oldest_retained(connection: Connection, schema: str) -> int:
     row: Any = connection.execute(
         sql.SQL("select min(release_id) from {} where schema_name = %s and is_retained").format(RELEASES), [schema]
     ).fetchone()

@@ -27,7 +27,9 @@ def act_as_publisher(connection: Connection, roles: Roles, schema: str, marts: S
     # All or nothing: what a half-made role could not do would stop the publish later on.
     with suppress(*_NOT_ALLOWED), connection.transaction():
         _make(connection, roles.publisher)
-        if not _has(connection, "pg_has_role(%s, 'member')", roles.publisher):
+        # Since Postgres 16 who made a role may grant it, but cannot become it without a grant.
+        become = "set" if connection.info.server_version >= 160_000 else "member"
+        if not _has(connection, "pg_has_role(%s, %s)", roles.publisher, become):
             connection.execute(sql.SQL("grant {} to current_user").format(sql.Identifier(roles.publisher)))
         _hand_over(connection, roles.publisher, schema, marts)
         connection.execute(sql.SQL("set local role {}").format(sql.Identifier(roles.publisher)))

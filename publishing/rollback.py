@@ -28,7 +28,7 @@ def rollback(destination: Destination, release_id: int | None, origin: Origin, e
         shows = entry.shows_release or wanted
         if stands.shows_release == shows:
             none = {mart: MartDelta(0, 0, 0, delta.rows_total) for mart, delta in entry.marts.items()}
-            return Release(stands.release_id, stands.run_id, stands.published_at, is_new=False, marts=none)
+            return releases.unchanged(connection, schema, stands, none)
         recorded = releases.measures_of(connection, schema, wanted)
         marts = past.read_marts(connection, dsn, schema, sorted({*recorded, *stands.measures}))
         roles.act_as_publisher(connection, destination.roles, schema, list(marts))
@@ -43,8 +43,10 @@ def rollback(destination: Destination, release_id: int | None, origin: Origin, e
                 deltas[name] = _restore(connection, mart, wanted if name in recorded else None, number)
                 measures[name] = changes.measure(connection, mart)
                 _check(mart, wanted, measures[name], recorded.get(name, {}))
-        release = releases.write(connection, schema, number, origin, deltas, measures, shows_release=shows)
-        history.prune(connection, schema, deltas, releases.expire(connection, schema, destination.retention))
+        release = releases.write(
+            connection, schema, number, origin, deltas, measures, destination.retention, shows_release=shows
+        )
+        history.prune(connection, schema, deltas, release.oldest_retained)
         releases.commit(connection, dsn, release)
     for name, delta in release.marts.items():
         counts = {"rows_added": delta.rows_added, "rows_changed": delta.rows_changed}

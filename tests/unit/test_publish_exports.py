@@ -1,6 +1,8 @@
 """File exports: their exact bytes."""
 
+import csv
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ from foundation.errors import ConfigError, PublishError, StorageError
 from foundation.events import Event, ignore
 from foundation.settings import Export, Output
 from publishing import exports
-from publishing.exports import export
+from publishing.exports import bring_back_exports, export, keep_exports
+from publishing.releases import Release
 
 HEADINGS = {
     "id": "ID",
@@ -245,3 +248,63 @@ def test_an_output_that_does_not_fit_its_mart_is_told(
 
 def test_an_output_without_exports_writes_nothing(tmp_path: Path) -> None:
     assert export(tmp_path / "none.duckdb", {"employees": Output(key=["id"])}, tmp_path, ignore) == []
+
+
+TEXTS = ["=1+1", "+49 30 1", "-5", "-5.0e1", "-x", "@x", "\tx", "  =cmd", "＝1", "plain", "", "a=b", "'=1"]
+
+
+@pytest.mark.parametrize("is_neutral", [True, False])
+def test_texts_that_a_spreadsheet_would_take_for_formulas_are_no_formulas(
+    warehouse: Path, tmp_path: Path, is_neutral: bool
+) -> None:
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("create table marts.things (id integer, v varchar)")
+        connection.executemany("insert into marts.things values (?, ?)", [*enumerate(TEXTS)])
+    told = Export.model_validate({"formats": ["csv", "json"], "neutralise_formulas": is_neutral})
+    csv_file, json_file = export(warehouse, {"things": Output(key=["id"], export=told)}, tmp_path, ignore)
+    with csv_file.open(encoding="utf-8", newline="") as lines:
+        found = [row["v"] for row in csv.DictReader(lines)]
+    safe = ["'=1+1", "'+49 30 1", "-5", "-5.0e1", "'-x", "'@x", "'\tx", "'  =cmd", "'＝1", "plain", "", "a=b", "'=1"]
+    assert found == (safe if is_neutral else TEXTS)
+    assert [row["v"] for row in json.loads(json_file.read_text())] == TEXTS
+
+
+def release(number: int, oldest: int = 1) -> Release:
+    return Release(number, f"run-{number}", datetime(2026, 1, number, tzinfo=UTC), True, {}, number, oldest)
+
+
+def test_files_of_an_earlier_release_are_put_back_as_they_were(warehouse: Path, tmp_path: Path) -> None:
+    outputs = things_output("csv", "json")
+    written = {}
+    for number in (1, 2):
+        put_things(warehouse, f"select 1 as id, {number} as v")
+        files = export(warehouse, outputs, tmp_path, ignore)
+        keep_exports(files, tmp_path, release(number))
+        written[number] = [file.read_bytes() for file in files]
+    assert bring_back_exports(outputs, tmp_path, 1) == files
+    assert [file.read_bytes() for file in files] == written[1] != written[2]
+    assert bring_back_exports(outputs, tmp_path, 2) == files
+    assert [file.read_bytes() for file in files] == written[2]
+    assert bring_back_exports(outputs, tmp_path, 3) == []
+
+
+def test_files_are_kept_as_long_as_their_release(warehouse: Path, tmp_path: Path) -> None:
+    put_things(warehouse, "select 1 as id")
+    for number, oldest in ((1, 1), (2, 1), (10, 2)):
+        keep_exports(export(warehouse, things_output("csv"), tmp_path, ignore), tmp_path, release(number, oldest))
+    assert sorted(path.name for path in (tmp_path / ".releases").iterdir()) == ["10", "2"]
+
+
+def test_files_are_kept_where_links_are_not_possible(
+    warehouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    put_things(warehouse, "select 1 as id")
+    files = export(warehouse, things_output("csv"), tmp_path, ignore)
+    keep_exports(files, tmp_path, release(1))
+    files[0].write_text("other")
+    assert bring_back_exports(things_output("csv"), tmp_path, 1) == files
+    assert files[0].read_text() == "id\n1\n"
