@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -173,21 +174,34 @@ def describe(warehouse: "duckdb.DuckDBPyConnection", outputs: Mapping[str, Outpu
     return found
 
 
-def inspect(warehouse: "duckdb.DuckDBPyConnection", candidate: Candidate) -> Fingerprint:
-    """One pass over a mart: its fingerprint. Raises PublishError for the first thing that Postgres would refuse."""
+def refuse_flaws(warehouse: "duckdb.DuckDBPyConnection", candidate: Candidate, rows: str) -> None:
+    """Raise PublishError for the first thing in a relation of a mart's rows that Postgres would refuse."""
     checks = [
         (column, flaw, condition)
         for column in candidate.columns
         for flaw, condition in _all_flaws(column, candidate.output).items()
     ]
-    measures = fingerprint_sql(candidate, in_postgres=False)
     counted = [f"count(*) filter (where {condition})" for _, _, condition in checks]
-    row = warehouse.execute(f"select {', '.join([*counted, *measures.values()])} from {candidate.relation}").fetchone()
+    row = warehouse.execute(f"select {', '.join(counted)} from {rows}").fetchone()
     assert row is not None
-    for (column, flaw, condition), count in zip(checks, row, strict=False):
+    for (column, flaw, condition), count in zip(checks, row, strict=True):
         if count:
-            raise _flaw_error(warehouse, candidate, column, flaw, condition, count)
-    return dict(zip(measures, row[len(checks) :], strict=True))
+            raise _flaw_error(warehouse, candidate, rows, column, flaw, condition, count)
+
+
+def fingerprint(warehouse: "duckdb.DuckDBPyConnection", candidate: Candidate) -> Fingerprint:
+    """Counts and sums over all rows of a mart."""
+    measures = fingerprint_sql(candidate, in_postgres=False)
+    row = warehouse.execute(f"select {', '.join(measures.values())} from {candidate.relation}").fetchone()
+    assert row is not None
+    return dict(zip(measures, row, strict=True))
+
+
+def count_rows(warehouse: "duckdb.DuckDBPyConnection", candidate: Candidate) -> int:
+    """How many rows a mart has."""
+    row = warehouse.execute(f"select count(*) from {candidate.relation}").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def fingerprint_sql(candidate: Candidate, *, in_postgres: bool) -> dict[str, str]:
@@ -200,22 +214,32 @@ def fingerprint_sql(candidate: Candidate, *, in_postgres: bool) -> dict[str, str
 
 
 def csv_batches(
-    warehouse: "duckdb.DuckDBPyConnection", columns: Sequence[Column], relation: str
-) -> Iterator[tuple[int, memoryview]]:
-    """These columns of a relation's rows as CSV without a header, in bounded batches with their number of rows.
+    warehouse: "duckdb.DuckDBPyConnection", selected: Sequence[str], relation: str
+) -> Generator[tuple[int, memoryview]]:
+    """Expressions over a relation's rows as CSV without a header, in bounded batches with their number of rows.
 
-    A null is an empty field and every text is quoted, so that an empty text stays one.
+    A null is an empty field and every text is quoted, so that an empty text stays one. The next batch is made while
+    one is sent.
     """
     from pyarrow import BufferOutputStream
     from pyarrow.csv import WriteOptions, write_csv
 
-    selected = ", ".join(f"{column.as_sent} as {column.quoted}" for column in columns)
-    reader = warehouse.execute(f"select {selected} from {relation}").to_arrow_reader(BATCH_ROWS)
+    reader = warehouse.execute(f"select {', '.join(selected)} from {relation}").to_arrow_reader(BATCH_ROWS)
     options = WriteOptions(include_header=False)
-    for batch in reader:
+
+    def make() -> tuple[int, memoryview] | None:
+        batch = next(reader, None)
+        if batch is None:
+            return None
         sink = BufferOutputStream()
         write_csv(batch, sink, options)
-        yield batch.num_rows, memoryview(sink.getvalue())
+        return batch.num_rows, memoryview(sink.getvalue())
+
+    with ThreadPoolExecutor(1, thread_name_prefix="candidate") as pool:
+        following = pool.submit(make)
+        while (made := following.result()) is not None:
+            following = pool.submit(make)
+            yield made
 
 
 def _check_columns(mart: str, output: Output, there: list[str]) -> None:
@@ -284,13 +308,19 @@ def _all_flaws(column: Column, output: Output) -> dict[str, str]:
 
 
 def _flaw_error(
-    warehouse: "duckdb.DuckDBPyConnection", candidate: Candidate, column: Column, flaw: str, condition: str, count: int
+    warehouse: "duckdb.DuckDBPyConnection",
+    candidate: Candidate,
+    rows: str,
+    column: Column,
+    flaw: str,
+    condition: str,
+    count: int,
 ) -> PublishError:
     key = " || ', ' || ".join(
         f"{quote_literal(name + ' = ')} || coalesce({quote_identifier(name)}::varchar, 'null')"
         for name in candidate.output.key
     )
-    query = f"select {key} from {candidate.relation} where {condition} order by 1 limit 1"
+    query = f"select {key} from {rows} where {condition} order by 1 limit 1"
     first: Any = warehouse.execute(query).fetchone()
     return PublishError(
         f"{candidate.mart}.{column.name} holds {flaw} in {count} row{'s' if count > 1 else ''}",

@@ -36,11 +36,6 @@ class Mart:
         return sql.Identifier("pg_temp", self.candidate.mart)
 
     @property
-    def gone(self) -> sql.Identifier:
-        """Keys of rows to remove."""
-        return sql.Identifier("pg_temp", f"g {self.candidate.mart}")
-
-    @property
     def delta(self) -> sql.Identifier:
         """What differs, with the action that mends it."""
         return sql.Identifier("pg_temp", f"d {self.candidate.mart}")
@@ -88,32 +83,6 @@ def make_temporary(connection: Connection, table: sql.Identifier, types: Mapping
 
 def find_all(connection: Connection, mart: Mart) -> None:
     """The difference where every row of the mart has arrived."""
-    _difference(
-        connection,
-        mart,
-        sql.SQL("{} as s full join {} as t on {}").format(mart.arrived, mart.published, mart.same_key("s", "t")),
-    )
-
-
-def find_among(connection: Connection, mart: Mart) -> None:
-    """The difference where only rows that are new or changed have arrived, and the keys of those that are gone."""
-    for table in (mart.arrived, mart.gone):
-        connection.execute(sql.SQL("analyze {}").format(table))
-    # What is gone comes as rows without the arrived side, as it does from a full join.
-    _difference(
-        connection,
-        mart,
-        sql.SQL("{} as s left join {} as t on {}").format(mart.arrived, mart.published, mart.same_key("s", "t")),
-    )
-    key = sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(name)) for name in mart.candidate.output.key)
-    connection.execute(
-        sql.SQL("insert into {} ({}, {}) select 'removed', {} from {} as g join {} as t on {}").format(
-            mart.delta, sql.Identifier(ACTION), mart.keys, key, mart.gone, mart.published, mart.same_key("g", "t")
-        )
-    )
-
-
-def _difference(connection: Connection, mart: Mart, joined: sql.Composed) -> None:
     # Its own table, and not a MERGE, so that one path serves every version of Postgres at the same cost, and each
     # kind of change is a set of keys.
     keys = [sql.SQL("coalesce(s.{0}, t.{0}) as {0}").format(sql.Identifier(name)) for name in mart.candidate.output.key]
@@ -122,14 +91,16 @@ def _difference(connection: Connection, mart: Mart, joined: sql.Composed) -> Non
         sql.SQL(
             "create temporary table {delta} on commit drop as select"
             " case when t.{key} is null then 'added' when s.{key} is null then 'removed' else 'changed' end"
-            " as {action},"
-            " {columns} from {joined} where t.{key} is null or s.{key} is null or {differs}"
+            " as {action}, {columns} from {arrived} as s full join {published} as t on {same}"
+            " where t.{key} is null or s.{key} is null or {differs}"
         ).format(
             delta=mart.delta,
             key=sql.Identifier(mart.candidate.output.key[0]),
             action=sql.Identifier(ACTION),
             columns=sql.SQL(", ").join([*keys, *others]),
-            joined=joined,
+            arrived=mart.arrived,
+            published=mart.published,
+            same=mart.same_key("s", "t"),
             differs=mart.differs("t", "s"),
         )
     )
@@ -159,7 +130,7 @@ def put_right(connection: Connection, mart: Mart, stands_since: datetime) -> Non
     )
     elsewhere = [
         sql.SQL("not exists (select from {} as o where {})").format(table, mart.same_key("t", "o"))
-        for table in (mart.kept, mart.arrived, mart.gone)
+        for table in (mart.kept, mart.delta)
     ]
     connection.execute(
         sql.SQL("delete from {published} as t where {elsewhere}").format(
@@ -176,6 +147,7 @@ def apply(connection: Connection, mart: Mart, release_id: int, rows_total: int) 
         "action": sql.Identifier(ACTION),
         "same": mart.same_key("t", "d"),
         "names": mart.names,
+        "differs": mart.differs("t", "d"),
     }
     connection.execute(sql.SQL("analyze {delta}").format(**parts))
     replaced = sql.SQL(", ").join(
@@ -185,7 +157,8 @@ def apply(connection: Connection, mart: Mart, release_id: int, rows_total: int) 
     connection.execute(
         sql.SQL(
             "insert into {history} ({names}, {times}, {until}) select {replaced}, {release}"
-            " from {published} as t join {delta} as d on {same} where d.{action} <> 'added'"
+            " from {published} as t join {delta} as d on {same}"
+            " where d.{action} = 'removed' or d.{action} = 'changed' and ({differs})"
         ).format(
             **parts,
             history=history.table_of(mart.schema, mart.candidate.mart),
@@ -204,7 +177,8 @@ def apply(connection: Connection, mart: Mart, release_id: int, rows_total: int) 
     new_values = [sql.SQL("{0} = d.{0}").format(sql.Identifier(column.name)) for column in mart.candidate.others]
     changed = connection.execute(
         sql.SQL(
-            "update {published} as t set {new_values} from {delta} as d where d.{action} = 'changed' and {same}"
+            "update {published} as t set {new_values} from {delta} as d"
+            " where d.{action} = 'changed' and {same} and ({differs})"
         ).format(**parts, new_values=sql.SQL(", ").join([*new_values, sql.SQL("updated_at = now()")]))
     ).rowcount
     added = connection.execute(
@@ -226,8 +200,9 @@ def measure_after(connection: Connection, mart: Mart, before: Measures, release_
     replaced = sql.SQL("(select * from {} where {} = {}) as t").format(
         history.table_of(mart.schema, mart.candidate.mart), sql.Identifier(history.UNTIL), sql.Literal(release_id)
     )
-    came = sql.SQL("(select t.* from {} as t join {} as d on {} where d.{} <> 'removed') as t").format(
-        mart.published, mart.delta, mart.same_key("t", "d"), sql.Identifier(ACTION)
+    # What this transaction has written bears its time.
+    came = sql.SQL("(select t.* from {} as t join {} as d on {} where t.updated_at = now()) as t").format(
+        mart.published, mart.delta, mart.same_key("t", "d")
     )
     less, more = _measured(connection, mart, replaced), _measured(connection, mart, came)
     return {name: before[name] - less[name] + more[name] for name in more}

@@ -86,7 +86,7 @@ def export(warehouse: Path, outputs: Mapping[str, Output], output_dir: Path, emi
         source.execute(f"set memory_limit = '{SORT_MEMORY}'")  # beyond it, sorting goes on beside the warehouse
         for mart, candidate in candidates.describe(source, wanted).items():
             emit(Event("started", STAGE, mart))
-            candidates.inspect(source, candidate)
+            candidates.refuse_flaws(source, candidate, candidate.relation)
             files = _export_mart(source, candidate, output_dir)
             emit(Event("finished", STAGE, mart, counts={"files": len(files)}))
             written += files

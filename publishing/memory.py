@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from foundation.warehouse import quote_identifier, quote_literal
-from publishing.candidates import Candidate
+from publishing.candidates import MARTS, Candidate
 from publishing.releases import Release, Standing
 
 if TYPE_CHECKING:
@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 
 SCHEMA = "published"
 HASH = "penstock_row_hash"
-# Beyond this share of changed rows a new table is made sooner than an old one mended.
-LARGEST_MENDED = 0.2
+NOTED = " noted"  # behind the name of a mart whose rows may be published soon
 
 
 @dataclass(frozen=True)
 class Changes:
-    """How a candidate differs from the release that stands: tables of keys in the warehouse, and their rows."""
+    """How a candidate differs from the release that stands, as tables of the warehouse.
 
-    changed: str
+    `differing` has the rowids of candidate and memory, and the hash, of every row that only one of them has; `gone` the
+    keys that the candidate lacks.
+    """
+
+    differing: str
     gone: str
     rows_changed: int
     rows_gone: int
@@ -36,61 +39,100 @@ class Changes:
         return not (self.rows_changed or self.rows_gone)
 
 
-def known_marts(warehouse: "duckdb.DuckDBPyConnection", marts: Mapping[str, Candidate], stands: Standing) -> set[str]:
-    """The marts whose published rows the warehouse remembers as they are in the release that stands."""
+def ensure(warehouse: "duckdb.DuckDBPyConnection") -> None:
+    """Make the place of what is remembered."""
     warehouse.execute(f"create schema if not exists {SCHEMA}")
     warehouse.execute(
         f"create table if not exists {SCHEMA}.releases (mart varchar, release varchar, signature varchar)"
     )
+
+
+def known_marts(warehouse: "duckdb.DuckDBPyConnection", marts: Mapping[str, Candidate], stands: Standing) -> set[str]:
+    """The marts whose published rows the warehouse remembers as they are in the release that stands."""
     remembered = dict(
         warehouse.execute(
             f"select mart, signature from {SCHEMA}.releases where release = ?", [stands.identity]
         ).fetchall()
     )
-    return {mart for mart, candidate in marts.items() if remembered.get(mart) == _signature(warehouse, candidate)}
+    # Rows are known by their place, which those of a view do not have.
+    there, tables = (
+        {name for (name,) in warehouse.execute(_TABLES, [schema]).fetchall()} for schema in (SCHEMA, MARTS)
+    )
+    return {
+        mart
+        for mart, candidate in marts.items()
+        if mart in there and mart in tables and remembered.get(mart) == _signature(warehouse, candidate)
+    }
 
 
 def compare(warehouse: "duckdb.DuckDBPyConnection", candidate: Candidate) -> Changes:
-    """The rows of a candidate that are new or other than those remembered, and the remembered ones it lacks."""
-    changed, gone = quote_identifier(f"changed {candidate.mart}"), quote_identifier(f"gone {candidate.mart}")
-    keys, memory = _keys(candidate), _memory(candidate)
+    """The rows of a candidate that are new or other than those remembered, and the remembered keys that it lacks.
+
+    Rows are compared by their hash, which covers the key; the few that differ are looked up by their place.
+    """
+    differing, gone = quote_identifier(f"differing {candidate.mart}"), quote_identifier(f"gone {candidate.mart}")
+    memory, keys = _memory(candidate), _keys(candidate)
     warehouse.execute(
-        f"create or replace temp table {changed} as"
-        f" select {keys}, now_there.{HASH}, remembered.{HASH} is null as is_new"
-        f" from ({_hashed(candidate)}) as now_there left join {memory} as remembered using ({keys})"
-        f" where remembered.{HASH} is distinct from now_there.{HASH}"
+        f"create or replace temp table {differing} as"
+        f" select now_there.place as row_there, remembered.place as row_then, {HASH}"
+        f" from (select rowid as place, {_hash(candidate)} as {HASH} from {candidate.relation}) as now_there"
+        f" full join (select rowid as place, {HASH} from {memory}) as remembered using ({HASH})"
+        " where now_there.place is null or remembered.place is null"
     )
-    row = warehouse.execute(
-        f"select count(*), count(*) filter (where is_new), (select count(*) from {memory}),"
-        f" (select count(*) from {candidate.relation}) from {changed}"
-    ).fetchone()
+    warehouse.execute(
+        f"create or replace temp table {gone} as select {keys} from {memory}"
+        f" where rowid in (select row_then from {differing} where row_then is not null)"
+        f" and ({keys}) not in (select ({keys}) from {_changed(candidate, differing)})"
+    )
+    row = warehouse.execute(f"select count(row_there), (select count(*) from {gone}) from {differing}").fetchone()
     assert row is not None
-    rows_changed, rows_new, rows_remembered, rows_there = row
-    rows_gone = rows_remembered + rows_new - rows_there
-    lost = f"select {keys} from {memory} anti join {candidate.relation} using ({keys})" if rows_gone else None
-    empty = f"select {keys} from {memory} limit 0"
-    warehouse.execute(f"create or replace temp table {gone} as {lost or empty}")
-    return Changes(changed, gone, rows_changed, rows_gone)
+    return Changes(differing, gone, row[0], row[1])
 
 
 def changed_rows(candidate: Candidate, changes: Changes) -> str:
     """The relation of the candidate's rows that are new or changed."""
-    return f"{candidate.relation} semi join {changes.changed} using ({_keys(candidate)})"
+    return _changed(candidate, changes.differing)
 
 
 def kept_rows(candidate: Candidate, changes: Changes) -> str:
     """The relation of the candidate's rows that are as they were."""
-    return f"{candidate.relation} anti join {changes.changed} using ({_keys(candidate)})"
+    there = f"select row_there from {changes.differing} where row_there is not null"
+    return f"(select * from {candidate.relation} where rowid not in ({there}))"
+
+
+def is_remembered(candidate: Candidate, changes: Changes) -> str:
+    """SQL of whether a changed row's key was published before."""
+    then = f"select row_then from {changes.differing} where row_then is not null"
+    keys = _keys(candidate)
+    return f"({keys}) in (select ({keys}) from {_memory(candidate)} where rowid in ({then}))"
+
+
+def _changed(candidate: Candidate, differing: str) -> str:
+    there = f"select row_there from {differing} where row_there is not null"
+    return f"(select * from {candidate.relation} where rowid in ({there}))"
+
+
+def note(warehouse: "duckdb.DuckDBPyConnection", candidate: Candidate) -> None:
+    """Set down keys and hashes of all rows of a candidate, for when it is published."""
+    warehouse.execute(f"create or replace table {_memory(candidate, NOTED)} as {_hashed(candidate)}")
 
 
 def remember(
     warehouse: "duckdb.DuckDBPyConnection", stands: Release, marts: Mapping[str, tuple[Candidate, Changes | None]]
 ) -> None:
-    """Take candidates for what the release that now stands shows; of one without changes all rows are noted anew."""
-    warehouse.execute(f"create schema if not exists {SCHEMA}")
+    """Take candidates for what the release that now stands shows; one without changes was noted whole."""
     warehouse.execute("begin")
     for candidate, changes in marts.values():
-        _remember_rows(warehouse, candidate, changes)
+        memory = _memory(candidate)
+        if changes is None:
+            warehouse.execute(f"drop table if exists {memory}")
+            noted, name = _memory(candidate, NOTED), quote_identifier(candidate.mart)
+            warehouse.execute(f"alter table {noted} rename to {name}")
+        elif not changes.is_empty:
+            there = f"select row_there from {changes.differing} where row_there is not null"
+            then = f"select row_then from {changes.differing} where row_then is not null"
+            warehouse.execute(f"delete from {memory} where rowid in ({then})")
+            warehouse.execute(f"insert into {memory} {_hashed(candidate)} where rowid in ({there})")
     warehouse.execute(f"create or replace table {SCHEMA}.releases (mart varchar, release varchar, signature varchar)")
     warehouse.executemany(
         f"insert into {SCHEMA}.releases values (?, ?, ?)",
@@ -99,27 +141,16 @@ def remember(
     warehouse.execute("commit")
 
 
-def _remember_rows(warehouse: "duckdb.DuckDBPyConnection", candidate: Candidate, changes: Changes | None) -> None:
-    memory, keys = _memory(candidate), _keys(candidate)
-    if changes is not None:
-        row = warehouse.execute(f"select count(*) from {memory}").fetchone()
-        assert row is not None
-        if changes.rows_changed + changes.rows_gone <= LARGEST_MENDED * row[0]:
-            for table in (changes.changed, changes.gone):
-                same = " and ".join(f"memory.{name} = other.{name}" for name in _key_names(candidate))
-                warehouse.execute(f"delete from {memory} as memory using {table} as other where {same}")
-            warehouse.execute(f"insert into {memory} select {keys}, {HASH} from {changes.changed}")
-            return
-    warehouse.execute(f"create or replace table {memory} as {_hashed(candidate)}")
+def _hash(candidate: Candidate) -> str:
+    return f"hash({', '.join(column.quoted for column in candidate.columns)})"
 
 
 def _hashed(candidate: Candidate) -> str:
-    columns = ", ".join(column.quoted for column in candidate.columns)
-    return f"select {_keys(candidate)}, hash({columns}) as {HASH} from {candidate.relation}"
+    return f"select {_keys(candidate)}, {_hash(candidate)} as {HASH} from {candidate.relation}"
 
 
-def _memory(candidate: Candidate) -> str:
-    return f"{SCHEMA}.{quote_identifier(candidate.mart)}"
+def _memory(candidate: Candidate, suffix: str = "") -> str:
+    return f"{SCHEMA}.{quote_identifier(candidate.mart + suffix)}"
 
 
 def _keys(candidate: Candidate) -> str:
@@ -136,3 +167,6 @@ def _signature(warehouse: "duckdb.DuckDBPyConnection", candidate: Candidate) -> 
     row = warehouse.execute(f"select version() || {quote_literal(f'; {columns}; {_keys(candidate)}')}").fetchone()
     assert row is not None
     return str(row[0])
+
+
+_TABLES = "select table_name from duckdb_tables() where schema_name = ?"

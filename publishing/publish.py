@@ -1,7 +1,10 @@
 """Publishing: the candidate marts become the published tables, all of them in one Postgres transaction."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +15,7 @@ from foundation.events import Emit, Event
 from foundation.settings import Output
 from foundation.warehouse import open_warehouse
 from publishing import candidates, changes, history, memory, releases, roles, tables, target, watch
-from publishing.candidates import Candidate, Column, Fingerprint
+from publishing.candidates import Candidate, Fingerprint, fingerprint
 from publishing.changes import Mart
 from publishing.memory import Changes
 from publishing.releases import MartDelta, Measures, Origin, Release, commit
@@ -44,11 +47,16 @@ def publish(
         raise PublishError("there is no warehouse yet", where=str(warehouse), fix="ingest and build first")
     with open_warehouse(warehouse) as source:
         marts = candidates.describe(source, outputs)
-        fingerprints = {mart: candidates.inspect(source, candidate) for mart, candidate in marts.items()}
-        with target.connect(dsn) as connection, target.transaction(connection, destination):
-            publication = _Publication(source, connection, destination, marts, emit)
-            works = publication.prepare(fingerprints)
+        memory.ensure(source)
+        with (
+            Fingerprints(source, marts) as fingerprints,
+            target.connect(dsn) as connection,
+            target.transaction(connection, destination),
+        ):
+            publication = _Publication(source, connection, destination, fingerprints, emit)
+            works = publication.prepare()
             release = publication.make(works, origin)
+            fingerprints.wait()
             commit(connection, dsn, release)
         memory.remember(source, release, {work.name: (work.mart.candidate, work.changes) for work in works})
     for mart, delta in release.marts.items():
@@ -62,12 +70,43 @@ def publish(
     return release
 
 
+class Fingerprints:
+    """What is counted in the warehouse beside the work in the target, in a thread with a connection of its own."""
+
+    def __init__(self, warehouse: "duckdb.DuckDBPyConnection", marts: Mapping[str, Candidate]) -> None:
+        self.marts = marts
+        self._cursor = warehouse.cursor()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fingerprints")
+        self._found = {mart: self._thread.submit(fingerprint, self._cursor, marts[mart]) for mart in marts}
+        self._noted: list[Future[None]] = []
+
+    def __enter__(self) -> "Fingerprints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+        self._cursor.close()
+
+    def of(self, mart: str) -> Fingerprint:
+        """Counts and sums over all rows of a candidate, once they are there."""
+        return self._found[mart].result()
+
+    def note(self, marts: Sequence[Candidate]) -> None:
+        """Set down what is to be remembered of marts that are sent whole."""
+        self._noted += [self._thread.submit(memory.note, self._cursor, candidate) for candidate in marts]
+
+    def wait(self) -> None:
+        """Until all is set down."""
+        for each in self._noted:
+            each.result()
+
+
 @dataclass(frozen=True)
 class _Work:
     """What is to be done for one mart. Where `changes` is None all its rows are sent and compared in the target."""
 
     mart: Mart
-    fingerprint: Fingerprint
+    rows_total: int
     plan: TablePlan
     changes: Changes | None
     is_edited: bool
@@ -76,11 +115,6 @@ class _Work:
     def name(self) -> str:
         """Of the mart."""
         return self.mart.candidate.mart
-
-    @property
-    def rows_total(self) -> int:
-        """Rows of the candidate."""
-        return int(self.fingerprint["rows"] or 0)
 
     @property
     def is_done(self) -> bool:
@@ -96,10 +130,11 @@ class _Publication:
         source: "duckdb.DuckDBPyConnection",
         connection: Connection,
         destination: Destination,
-        marts: Mapping[str, Candidate],
+        fingerprints: Fingerprints,
         emit: Emit,
     ) -> None:
-        self._source, self._connection, self._marts, self._emit = source, connection, marts, emit
+        self._source, self._connection, self._fingerprints, self._emit = source, connection, fingerprints, emit
+        self._marts = marts = fingerprints.marts
         self._destination, self._dsn, self._schema = destination, destination.dsn, destination.schema
         roles.make_reader(connection, destination.roles)
         roles.act_as_publisher(connection, destination.roles, self._schema, list(marts))
@@ -109,20 +144,27 @@ class _Publication:
         self._stands = releases.standing(connection, self._schema)
         self._release_id = releases.next_id(connection)
 
-    def prepare(self, fingerprints: Mapping[str, Fingerprint]) -> list[_Work]:
+    def prepare(self) -> list[_Work]:
         """What is to be done, with the rows that it takes already in the target."""
         marts = self._marts
         known = memory.known_marts(self._source, marts, self._stands) if self._stands else set()
-        plans = {name: tables.plan(self._connection, self._schema, marts[name], fingerprints[name]) for name in marts}
+        plans = {
+            name: tables.plan(self._connection, self._schema, candidate, partial(self._fingerprints.of, name))
+            for name, candidate in marts.items()
+        }
         works = []
         for name, candidate in marts.items():
             mart, plan = Mart(self._schema, candidate), plans[name]
             with target.explained(self._dsn, name):
                 is_known = name in known and not plan.changes_table and name in self._measures
                 found = memory.compare(self._source, candidate) if is_known else None
-                work = _Work(mart, fingerprints[name], plan, found, not plan.is_new and self._is_edited(mart, plan))
+                rows = candidate.relation if found is None else memory.changed_rows(candidate, found)
+                candidates.refuse_flaws(self._source, candidate, rows)
+                total = candidates.count_rows(self._source, candidate)
+                work = _Work(mart, total, plan, found, not plan.is_new and self._is_edited(mart, plan))
                 self._bring_over(work)
                 works.append(work)
+        self._fingerprints.note([work.mart.candidate for work in works if work.changes is None])
         return works
 
     def make(self, works: Sequence[_Work], origin: Origin) -> Release:
@@ -136,7 +178,7 @@ class _Publication:
             with target.explained(self._dsn, work.name):
                 deltas[work.name] = self._change(work)
                 measures[work.name] = self._measure(work)
-                changes.check(work.mart, measures[work.name], work.fingerprint)
+                changes.check(work.mart, measures[work.name], self._fingerprints.of(work.name))
                 if work.is_edited:
                     watch.mark_seen(self._connection, self._schema, work.name, origin.run_id)
         roles.let_readers_in(self._connection, self._destination.roles, self._schema, list(self._marts))
@@ -172,32 +214,47 @@ class _Publication:
         mart, types, found = work.mart, work.plan.types, work.changes
         rows = work.rows_total if found is None or work.is_edited else found.rows_changed
         self._emit(Event("started", STAGE, work.name, counts={"rows_total": rows}))
+        candidate = mart.candidate
+        columns = {column.name: column.as_sent for column in candidate.columns}
         if work.plan.is_new:
             _run(self._connection, work.plan.before_rows)
-            self._copy(work, mart.published, mart.candidate.columns, mart.candidate.relation, rows)
+            # Nobody can have seen a table that this transaction makes, so its rows need not be looked at twice.
+            self._copy(work, mart.published, columns, candidate.relation, rows, "format csv, freeze true")
             return
         if work.is_done:
             return
-        changes.make_temporary(self._connection, mart.arrived, types)
         if found is None:
-            self._copy(work, mart.arrived, mart.candidate.columns, mart.candidate.relation, rows)
+            changes.make_temporary(self._connection, mart.arrived, types)
+            self._copy(work, mart.arrived, columns, candidate.relation, rows)
             return
-        changes.make_temporary(self._connection, mart.gone, {name: types[name] for name in mart.candidate.output.key})
-        columns = mart.candidate.columns
-        self._copy(work, mart.arrived, columns, memory.changed_rows(mart.candidate, found), rows)
-        self._copy(work, mart.gone, mart.candidate.key_columns, found.gone, rows)
+        changes.make_temporary(self._connection, mart.delta, {**types, changes.ACTION: "text"})
+        action = f"if({memory.is_remembered(candidate, found)}, 'changed', 'added')"
+        self._copy(work, mart.delta, {**columns, changes.ACTION: action}, memory.changed_rows(candidate, found), rows)
+        keys = {column.name: column.as_sent for column in candidate.key_columns}
+        self._copy(work, mart.delta, {**keys, changes.ACTION: "'removed'"}, found.gone, rows)
         if work.is_edited:
             changes.make_temporary(self._connection, mart.kept, types)
-            self._copy(work, mart.kept, columns, memory.kept_rows(mart.candidate, found), rows)
+            self._copy(work, mart.kept, columns, memory.kept_rows(candidate, found), rows)
 
     def _copy(
-        self, work: _Work, into: sql.Identifier, columns: Sequence[Column], relation: str, rows_to_send: int
+        self,
+        work: _Work,
+        into: sql.Identifier,
+        columns: Mapping[str, str],
+        relation: str,
+        rows_to_send: int,
+        options: str = "format csv",
     ) -> None:
-        names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
-        statement = sql.SQL("copy {} ({}) from stdin (format csv)").format(into, names)
+        """Copy a relation of the warehouse; `columns` are those of the table, with the SQL of what is sent."""
+        names = sql.SQL(", ").join(sql.Identifier(name) for name in columns)
+        statement = sql.SQL("copy {} ({}) from stdin (" + options + ")").format(into, names)
         sent = 0
-        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
-            for rows, text in candidates.csv_batches(self._source, columns, relation):
+        with (
+            closing(candidates.csv_batches(self._source, list(columns.values()), relation)) as batches,
+            self._connection.cursor() as cursor,
+            cursor.copy(statement) as copy,
+        ):
+            for rows, text in batches:
                 copy.write(text)
                 sent += rows
                 counts = {"rows_sent": sent, "rows_total": rows_to_send}
@@ -233,7 +290,6 @@ class _Publication:
             if work.is_edited:
                 assert self._stands is not None
                 changes.put_right(connection, mart, self._stands.published_at)
-            changes.find_among(connection, mart)
         delta = changes.apply(connection, mart, self._release_id, work.rows_total)
         _run(connection, work.plan.after_rows)
         return delta

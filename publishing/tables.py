@@ -1,6 +1,6 @@
 """The published tables: how one is made for a mart, and how it follows when the mart's columns change."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ _WIDER = {
     "double precision": ("real",),
     "character varying": ("text",),
 }
+
+
+Counted = Callable[[], Fingerprint]
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class _Found:
     primary_key: str | None
 
 
-def plan(connection: Connection, schema: str, candidate: Candidate, fingerprint: Fingerprint) -> TablePlan:
+def plan(connection: Connection, schema: str, candidate: Candidate, fingerprint: Counted) -> TablePlan:
     """How the table of `candidate` has to change.
 
     Raises PublishError with the statement to run where a change would lose or reinterpret what is published.
@@ -136,7 +139,7 @@ def _unique_and_indexes(
     return made
 
 
-def _refuse(connection: Connection, schema: str, candidate: Candidate, found: _Found, fingerprint: Fingerprint) -> None:
+def _refuse(connection: Connection, schema: str, candidate: Candidate, found: _Found, fingerprint: Counted) -> None:
     """Raises PublishError that lists all that stands in the way, and the one statement that clears it."""
     reasons: list[str] = []
     actions: list[sql.Composable] = []
@@ -156,7 +159,7 @@ def _refuse(connection: Connection, schema: str, candidate: Candidate, found: _F
             used = f", and {', '.join(views)} uses it: drop that first and make it again after" if views else ""
             reasons.append(f"column {name} is {there} and became {new}{used}")
             actions.append(sql.SQL("alter column {0} type " + new + " using {0}::" + new).format(identifier))
-        if is_required and name not in candidate.output.key and fingerprint[f"values of {name}"] != fingerprint["rows"]:
+        if is_required and not wanted[name].is_required and fingerprint()[f"values of {name}"] != fingerprint()["rows"]:
             reasons.append(f"column {name} is not null and the mart has nulls")
             actions.append(sql.SQL("alter column {} drop not null").format(identifier))
     key = tuple(candidate.output.key)

@@ -19,6 +19,7 @@ LONGEST_NAME = 63  # bytes; Postgres cuts longer ones off in silence
 PUBLISHER_SECONDS = 2.0  # how long a second publisher waits for the first one
 PUBLISHER_LOCK = 7_306_103_424_018_310_510  # any number; the same for every publisher of a database
 WORK_MEMORY = "64MB"  # of the comparison of one mart; the rest goes to the target's disk
+INDEX_MEMORY = "256MB"  # of an index that is made
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -170,6 +171,9 @@ def _settle(connection: Connection, destination: Destination) -> None:
         "datestyle": "ISO, YMD",
         "row_security": "off",  # an error instead of rows that we cannot see
         "work_mem": WORK_MEMORY,
+        "maintenance_work_mem": INDEX_MEMORY,
+        # A change of few rows is found by the key; the default is for disks that turn.
+        "random_page_cost": "1.1",
     }
     pairs = ", ".join(["set_config(%s, %s, true)"] * len(settings))
     connection.execute(f"select {pairs}", [text for pair in settings.items() for text in pair])

@@ -114,7 +114,7 @@ def test_a_second_publisher_is_told_about_the_first_within_seconds(folder: Path,
         began = time.monotonic()
         with pytest.raises(LockedError) as locked:
             go(warehouse_of(folder, 1), dsn)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 20
     assert locked.value.what.startswith(f"another publish is under way by process {first} (postgres")
     go(warehouse_of(folder, 2), dsn)
 

@@ -40,7 +40,7 @@ def test_two_runs_at_once_do_not_meet(project: Project) -> None:
     second = project.run("run")
     assert second.returncode == 3
     assert "another run is going" in second.stderr
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert first.wait(timeout=120) == 0
 
 
