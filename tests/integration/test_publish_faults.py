@@ -77,6 +77,16 @@ def warehouse_of(folder: Path, version: int, rows: int = 100) -> Path:
     return path
 
 
+def put_version(warehouse: Path, version: int) -> None:
+    """Another version of all rows in a warehouse that is there."""
+    with duckdb.connect(str(warehouse)) as connection:
+        for mart in OUTPUTS:
+            connection.execute(
+                f"create or replace table marts.{mart} as select i::integer as id, {version} as version"
+                f" from range({version % 3}, 100) as t(i)"
+            )
+
+
 def go(warehouse: Path, dsn: str, *, seconds: float = 2, run_id: str = "run", emit: Emit = ignore) -> Release:
     return publish(
         warehouse,
@@ -270,6 +280,75 @@ def test_a_publish_that_was_killed_changes_nothing_and_the_next_is_as_if_undistu
         dsn, "select distinct version from (select version from orders union all select version from totals)"
     ) == [(2,)]
     assert not go(warehouse, dsn).is_new
+
+
+KILLED_AT_STATEMENT = """
+import os, signal, sys
+from pathlib import Path
+import psycopg
+from foundation.events import ignore
+from foundation.settings import Output
+from publishing import memory, publish as publishing
+from publishing.releases import Origin
+from publishing.rollback import rollback
+from publishing.target import Destination
+
+left = int(sys.argv[4])
+def counted(call):
+    def counting(*arguments, **more):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments, **more)
+    return counting
+for holder, name in ((psycopg.Connection, "execute"), (psycopg.Connection, "commit"), (memory, "remember")):
+    setattr(holder, name, counted(getattr(holder, name)))
+if sys.argv[3] == "publish":
+    outputs = {name: Output(key=["id"]) for name in ("orders", "totals")}
+    publishing.publish(Path(sys.argv[1]), outputs, Destination(sys.argv[2]), Origin("killed"), ignore)
+else:
+    rollback(Destination(sys.argv[2]), 1, Origin("killed"), ignore)
+print(-left)
+"""
+
+
+@pytest.mark.parametrize("what", ["publish", "rollback"])
+def test_a_kill_at_any_statement_leaves_one_whole_release_and_the_next_publish_is_right(
+    folder: Path, dsn: str, what: str
+) -> None:
+    def killed_at(number: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", KILLED_AT_STATEMENT, str(warehouse), dsn, what, str(number)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    warehouse = folder / "warehouse.duckdb"
+    shutil.copy(warehouse_of(folder, 1), warehouse)
+    go(warehouse, dsn)
+    put_version(warehouse, 2)
+    if what == "rollback":
+        go(warehouse, dsn)
+    version, shown = (1, 2) if what == "publish" else (2, 1)
+    statements = int(killed_at(0).stdout)  # what it takes undisturbed
+    assert statements > 20
+    for number in range(1, statements + 1, max(1, statements // 12)):
+        if what == "publish":
+            shown = version + 1
+            put_version(warehouse, shown)
+        else:
+            version, shown = 2, 1
+            put_version(warehouse, 2)
+            go(warehouse, dsn)
+        before = content(dsn)
+        assert killed_at(number).returncode == -signal.SIGKILL
+        rows = [(i, shown) for i in range(shown % 3, 100)]
+        assert content(dsn)[:2] == [rows, rows] or content(dsn) == before
+        go(warehouse, dsn)
+        version = max(shown, version)
+        rows = [(i, version) for i in range(version % 3, 100)]
+        assert content(dsn)[:2] == [rows, rows]
+    first = [(i, 1) for i in range(1, 100)]
+    for mart in OUTPUTS:
+        assert ask(dsn, f"select id, version from public_history.{mart}_as_of(1) order by 1") == first
 
 
 @pytest.mark.parametrize("point", ["progressed orders", "started totals", "progressed totals"])
