@@ -77,7 +77,8 @@ def _plan_new(schema: str, candidate: Candidate) -> TablePlan:
         for column in candidate.columns
     ]
     columns += [sql.SQL("{} timestamptz not null default now()").format(sql.Identifier(name)) for name in ADDED_COLUMNS]
-    create = sql.SQL("create table {} ({})").format(table, sql.SQL(", ").join(columns))
+    # A changed row that finds room on its page leaves the indexes alone: half the time of an update, and no bloat.
+    create = sql.SQL("create table {} ({}) with (fillfactor = 90)").format(table, sql.SQL(", ").join(columns))
     # The rows come first: an index over rows that are there is made faster than one that grows with them.
     primary_key = sql.SQL("alter table {} add constraint {} primary key ({})").format(
         table, sql.Identifier(fit_name(candidate.mart, "pkey")), _columns(candidate.output.key)
