@@ -92,7 +92,7 @@ class Column:
     def measures(self, *, in_postgres: bool) -> dict[str, str]:
         """Name and SQL of aggregates that DuckDB and Postgres compute alike, whatever the order of the rows."""
         name = self.quoted
-        found = {"values": f"count({name})"}
+        found = {} if self.is_required else {"values": f"count({name})"}
         if self.postgres_type == "text":
             # Both count code points.
             found["characters"] = f"sum({'char_length' if in_postgres else 'length'}({name}))"

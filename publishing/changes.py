@@ -208,6 +208,11 @@ def measure_after(connection: Connection, mart: Mart, before: Measures, release_
     return {name: before[name] - less[name] + more[name] for name in more}
 
 
+def names_of_measures(mart: Mart) -> set[str]:
+    """What is measured of a mart."""
+    return {*fingerprint_sql(mart.candidate, in_postgres=True), CHECKSUM}
+
+
 def are_alike(one: Measures, other: Measures) -> bool:
     """Whether all that was measured of both is the same."""
     return all(one[name] == other[name] for name in one.keys() & other.keys())

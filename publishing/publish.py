@@ -296,11 +296,14 @@ class _Publication:
 
     def _measure(self, work: _Work) -> Measures:
         """Counts and sums over what the transaction would publish; of a known mart, at the cost of its change."""
-        if work.is_done:
-            return self._measures[work.name]
-        if work.changes is None or work.is_edited:
+        before = self._measures.get(work.name, {})
+        # A column that may be null from now on is counted from now on.
+        is_known = changes.names_of_measures(work.mart) <= before.keys()
+        if work.is_done and is_known:
+            return before
+        if work.changes is None or work.is_edited or not is_known:
             return changes.measure(self._connection, work.mart)
-        return changes.measure_after(self._connection, work.mart, self._measures[work.name], self._release_id)
+        return changes.measure_after(self._connection, work.mart, before, self._release_id)
 
 
 def _run(connection: Connection, statements: tuple[sql.Composed, ...]) -> None:
