@@ -152,6 +152,9 @@ class _Publication:
             name: tables.plan(self._connection, self._schema, candidate, partial(self._fingerprints.of, name))
             for name, candidate in marts.items()
         }
+        for name in sorted(self._measures.keys() - marts.keys()):
+            told = f"{self._schema}.{name} is not among the outputs any more; it stays as it is"
+            self._emit(Event("noticed", STAGE, name, told))
         works = []
         for name, candidate in marts.items():
             mart, plan = Mart(self._schema, candidate), plans[name]

@@ -281,6 +281,19 @@ def test_a_table_that_was_changed_by_hand_is_told_and_put_right(
     assert [event for event in again if event.name == "noticed"] == []
 
 
+def test_a_mart_that_is_no_output_any_more_is_told_and_stays(warehouse: Path, dsn: str) -> None:
+    put(warehouse, SOME)
+    go(warehouse, dsn)
+    put(warehouse, {})
+    events: list[Event] = []
+    publish(warehouse, {"totals": OUTPUTS["totals"]}, Destination(dsn), Origin("run"), events.append)
+    assert [event.message for event in events if event.name == "noticed"] == [
+        "public.orders is not among the outputs any more; it stays as it is"
+    ]
+    assert orders(dsn) == SOME
+    assert ask(dsn, "select count(*) from totals") == [0]
+
+
 def test_a_statement_that_changed_nothing_is_no_edit(warehouse: Path, dsn: str) -> None:
     put(warehouse, SOME)
     go(warehouse, dsn)
