@@ -56,7 +56,7 @@ def read(dsn: str, expected: str) -> dict[str, Any]:
 
     versions = [tuple(sums) for sums in json.loads(expected)]
     is_over = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), is_over.set()), daemon=True).start()
+    threading.Thread(target=_await_end, args=[is_over], daemon=True).start()
     waits: list[float] = []
     seen: dict[tuple[str, ...], int] = dict.fromkeys(versions, 0)
     errors: list[str] = []
@@ -85,6 +85,11 @@ def read(dsn: str, expected: str) -> dict[str, Any]:
         "of_each_version": list(seen.values()),
         "first_error": errors[0] if errors else "",
     }
+
+
+def _await_end(is_over: threading.Event) -> None:
+    sys.stdin.read()
+    is_over.set()
 
 
 def _in_one_statement(connection: Any) -> tuple[str, ...]:
