@@ -79,7 +79,7 @@ def read(dsn: str, expected: str) -> dict[str, Any]:
                     mixed += 1
     return {
         "reads": len(waits),
-        "longest_wait_s": max(waits),
+        "longest_wait_s": max(waits, default=0.0),
         "errors": len(errors),
         "mixed": mixed,
         "of_each_version": list(seen.values()),
@@ -109,7 +109,8 @@ def _start_reader(dsn: str, expected: str) -> subprocess.Popen[str]:
         text=True,
     )
     assert process.stdout is not None
-    process.stdout.readline()  # from now on it reads
+    if not process.stdout.readline():  # from now on it reads
+        raise RuntimeError(f"the reader ended with {process.wait()} before it read")
     return process
 
 
