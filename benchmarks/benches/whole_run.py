@@ -63,8 +63,7 @@ def _penstock(dataset: Dataset, dsn: str) -> Subject:
         expect_rows(int(query_postgres(database, "select count(*) from employees") or 0), accepted)
         return Told(sum(stages.values()), ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in stages.items()))
 
-    note = "ingest, models, tests, gates, publish; the server apart"
-    return Subject("penstock", dataset.rows, prepare, check, note)
+    return Subject("penstock", dataset.rows, prepare, check, "the server apart")
 
 
 def make_project(folder: Path, dataset: Dataset) -> None:
