@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,15 @@ class Measurement:
     peak_process_mb: float
     output: str
     own_s: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a subject says of a run of its own accord: its own seconds, and a note."""
+
+    own_s: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,13 +64,14 @@ class Subject:
     """One way to do the work of a bench.
 
     `prepare` gets a new folder and gives the command to measure; `check` gets the folder and the output, raises
-    SubjectError unless the work was done and may give what the subject says of its own seconds. Neither is measured.
+    SubjectError unless the work was done and may give what the subject says of its own seconds, or more. Neither is
+    measured.
     """
 
     name: str
     rows: int
     prepare: Callable[[Path], Command]
-    check: Callable[[Path, str], float | None]
+    check: Callable[[Path, str], Told | float | None]
     note: str = ""
 
 
@@ -131,8 +141,9 @@ def run_subject(subject: Subject, plan: Plan) -> Measurement:
         command = subject.prepare(folder)
         os.sync()  # what others left to be written is not this one's to wait for
         measurement = run_command(command, folder, plan.time_limit)
-        own = subject.check(folder, measurement.output)
-        return Measurement(**{**measurement.__dict__, "own_s": own})
+        said = subject.check(folder, measurement.output)
+        told = said if isinstance(said, Told) else Told(said)
+        return replace(measurement, own_s=told.own_s, note=told.note)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -232,7 +243,7 @@ def _results(
                 own_s=round(statistics.median(owns), 4) if owns else None,
                 rows_per_s=round(subject.rows / seconds, 1),
                 all_s=[round(one.wall_s, 4) for one in found],
-                note=subject.note,
+                note="; ".join(filter(None, (subject.note, found[-1].note))),
             )
         )
     return results

@@ -75,6 +75,23 @@ def check_raw(folder: Path, dataset: Dataset) -> None:
         expect_rows(_one(folder, "select count(*) from raw.dead_letters"), dataset.dead_letters, "dead letters")
 
 
+def check_run(folder: Path, dataset: Dataset) -> dict[str, float]:
+    """The seconds of each stage of a whole run. Raises SubjectError unless every record has the outcome it should."""
+    check_raw(folder, dataset)
+    totals = _summary(folder)["totals"]
+    rejected = sum(dataset.invalid.values())
+    expect_rows(totals["rejected"], rejected, "records said to be rejected")
+    expect_rows(totals["published"], dataset.loadable - rejected, "records said to be published")
+    found = _one(
+        folder,
+        "select list([stage, epoch(finished_at - started_at)::varchar] order by started_at) from ops.steps",
+    )
+    stages: dict[str, float] = {}
+    for stage, seconds in found:
+        stages[stage] = stages.get(stage, 0.0) + float(seconds)
+    return stages
+
+
 def count_written(folder: Path) -> int:
     """Rows that the run wrote into raw: records, dead letters, and what it notes of each load."""
     tables = (SOURCE, "dead_letters", "loads")

@@ -70,6 +70,36 @@ def pandas_postgres(file: str, dsn: str, table: str) -> None:
             chunk.to_sql(table, connection, if_exists="append" if number else "replace", index=False)
 
 
+def postgres_copy(file: str, dsn: str) -> None:
+    """Postgres alone: the server reads the file itself into a new table, then makes the key and the indexes."""
+    import psycopg
+
+    with psycopg.connect(dsn) as connection:
+        connection.execute(
+            "create table employees (id text not null, name text, email text, age integer, department text,"
+            " salary numeric, join_date date, is_active boolean, reviewed_at timestamp, metadata jsonb,"
+            " created_at timestamptz not null default now(), updated_at timestamptz not null default now())"
+        )
+        connection.execute(
+            "copy employees (id, name, email, age, department, salary, join_date, is_active, reviewed_at, metadata)"
+            f" from '{file}' (format csv)".encode()
+        )
+        connection.execute("alter table employees add constraint employees_pkey primary key (id)")
+        connection.execute(
+            "alter table employees add constraint employees_email_key unique (email) deferrable initially immediate"
+        )
+        connection.execute("create index employees_department_idx on employees (department)")
+
+
+def connect(warehouse: str, dsn: str) -> None:
+    """The least of a publish: both databases opened and asked for nothing."""
+    import duckdb
+    import psycopg
+
+    with duckdb.connect(warehouse, read_only=True), psycopg.connect(dsn) as connection:
+        connection.execute("select 1")
+
+
 def httpx_loop(url: str, pages: str, concurrency: str) -> None:
     """A bare httpx client in a pool of threads; the bodies are read and dropped."""
     from concurrent.futures import ThreadPoolExecutor
@@ -138,6 +168,8 @@ RIVALS: dict[str, Callable[..., None]] = {
         duckdb_json_text,
         dlt_dicts,
         pandas_postgres,
+        postgres_copy,
+        connect,
         httpx_loop,
         socket_loop,
     )

@@ -29,7 +29,7 @@ def subjects(context: Context) -> list[Subject]:
     ]
     if context.wants("dlt"):
         found.append(_dlt(context.dataset("csv", min(context.rows, DLT_ROWS))))
-    into_postgres = {"pandas": (PANDAS_ROWS, _pandas), "ingestr": (PEER_ROWS, _ingestr), "sling": (PEER_ROWS, _sling)}
+    into_postgres = {"pandas": (PANDAS_ROWS, _pandas), "ingestr": (PEER_ROWS, _ingestr), "sling": (PEER_ROWS, sling)}
     for name, (most_rows, make) in into_postgres.items():
         if not context.wants(name):
             continue
@@ -65,7 +65,8 @@ def _ingestr(context: Context, dataset: Dataset, dsn: str) -> Subject:
     return postgres_table("ingestr", "by_ingestr", dataset, dsn, command, "into Postgres, its server apart")
 
 
-def _sling(context: Context, dataset: Dataset, dsn: str) -> Subject:
+def sling(context: Context, dataset: Dataset, dsn: str) -> Subject:
+    """sling, which makes the table by_sling in Postgres."""
     arguments = ["--src-stream", f"file://{dataset.path}", "--tgt-conn", dsn, "--tgt-object", "public.by_sling"]
     command = context.peers.command("sling", "run", *arguments, "--mode", "full-refresh")
     return postgres_table("sling", "by_sling", dataset, dsn, command, "into Postgres, its server apart")

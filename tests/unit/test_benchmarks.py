@@ -208,7 +208,10 @@ def test_the_api_ends_with_the_process_that_started_it(folder: Path) -> None:
 
 def test_every_bench_names_the_subject_that_it_compares_with() -> None:
     benches = find_benches()
-    assert list(benches) == ["csv_to_raw", "csv_with_bad_lines", "ndjson_to_raw", "api", "api_with_latency", "scaling"]
+    assert list(benches) == [
+        *("csv_to_raw", "csv_with_bad_lines", "ndjson_to_raw", "api", "api_with_latency", "scaling"),
+        *("publish_first", "publish_change", "publish_nothing", "publish_readers", "whole_run"),
+    ]
     assert all(bench.TITLE and bench.AGAINST for bench in benches.values())
 
 
