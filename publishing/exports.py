@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from foundation.errors import PublishError, StorageError
 from foundation.events import Emit, Event
 from foundation.settings import Output
-from foundation.warehouse import open_warehouse, quote_identifier, quote_literal
+from foundation.warehouse import Warehouse, open_warehouse, quote_identifier, quote_literal
 from publishing import candidates
 from publishing.candidates import BATCH_ROWS, Candidate, Column
 
@@ -23,7 +23,7 @@ SORT_MEMORY = "1GB"
 _FORMULA = r"^\s*[=+\-@\t\r\n＝＋－＠]"
 
 
-def export(warehouse: Path, outputs: Mapping[str, Output], output_dir: Path, emit: Emit) -> list[Path]:
+def export(warehouse: Warehouse, outputs: Mapping[str, Output], output_dir: Path, emit: Emit) -> list[Path]:
     """Writes every file that `outputs` asks for, ordered by key, and returns their paths.
 
     A file is replaced only by a whole new one. Raises ConfigError and PublishError as publishing does, StorageError

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -10,7 +9,7 @@ from psycopg import sql
 from foundation.errors import LockedError, PublishError
 from foundation.events import Emit, Event
 from foundation.settings import Output
-from foundation.warehouse import open_warehouse
+from foundation.warehouse import Warehouse, open_warehouse
 from publishing import candidates, changes, history, memory, releases, roles, tables, target, watch
 from publishing.candidates import Candidate, Column, Fingerprint
 from publishing.changes import Mart
@@ -26,7 +25,7 @@ STAGE = "publish"
 
 
 def publish(
-    warehouse: Path,
+    warehouse: Warehouse,
     outputs: Mapping[str, Output],
     destination: Destination,
     origin: Origin,
