@@ -29,6 +29,8 @@ _LOST = (
     "no connection to the server",
     "could not receive data from server",
     "SSL connection has been closed",
+    'Failed to execute query "COMMIT"',
+    'Failed to execute query "ROLLBACK"',
 )
 
 
@@ -60,7 +62,8 @@ class PostgresWarehouse:
             given = {name: str(value) for name, value in conninfo_to_dict(self.url).items() if value is not None}
         except ProgrammingError:
             given = {}
-        if not from_url or not given.get("dbname"):
+        is_port = re.fullmatch(r"\d+(,\d+)*", given.get("port", "5432"))
+        if not from_url or not is_port or not given.get("dbname"):
             raise ConfigError(
                 "warehouse_url is no connection string of a Postgres database",
                 where="WAREHOUSE_URL",
@@ -77,8 +80,13 @@ class PostgresWarehouse:
         return f"postgresql://{user}:{password}@localhost/{database}?{urlencode(parts, quote_via=quote)}"
 
     def secrets(self) -> list[str]:
-        """What no message may show."""
-        return [secret for name in ("password", "sslpassword") if (secret := self.parts().get(name))]
+        """What no message may show, also as a connection string spells it; the longest first."""
+        parts = self.parts()
+        plain = [secret for name in ("password", "sslpassword") if (secret := parts.get(name))]
+        spelt = {
+            spelling for text in plain for spelling in (text, *(quote(text, safe=safe) for safe in ("", "/", " +")))
+        }
+        return sorted(spelt, key=len, reverse=True)
 
     def redacted(self, text: str) -> str:
         """`text` on one line without a secret and without the connection string."""
@@ -114,6 +122,15 @@ def attach(warehouse: PostgresWarehouse, *, read_only: bool) -> duckdb.DuckDBPyC
         connection.close()
         raise
     return connection
+
+
+def detach(connection: duckdb.DuckDBPyConnection) -> None:
+    """Take back what was not committed, before the connection is closed.
+
+    DuckDB would do so while it closes, and there ends the whole process when the server is gone.
+    """
+    with suppress(duckdb.Error):
+        connection.rollback()
 
 
 def explain(error: Exception, warehouse: PostgresWarehouse) -> StorageError | None:

@@ -78,6 +78,8 @@ def open_warehouse(warehouse: Warehouse, *, read_only: bool = False) -> Iterator
             raise _explain(error, warehouse) from error
         raise
     finally:
+        if isinstance(warehouse, PostgresWarehouse):
+            postgres.detach(connection)
         connection.close()
 
 

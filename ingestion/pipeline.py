@@ -15,6 +15,7 @@ from typing import Any
 import dlt
 import duckdb
 import pyarrow as pa
+from dlt.common.configuration.specs import ConnectionStringCredentials
 from dlt.common.normalizers.naming.direct import NamingConvention
 from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from dlt.pipeline.exceptions import PipelineStepFailed
@@ -52,6 +53,9 @@ def open_pipeline(warehouse: Warehouse, work_dir: Path, pipelines: Path, memory_
 def _destination(warehouse: Warehouse, memory_mb: int) -> Any:
     if isinstance(warehouse, PostgresWarehouse):
         # Rows go from the parquet file into COPY through ADBC.
+        from dlt.destinations.impl.postgres.configuration import PostgresCredentials
+
+        PostgresCredentials.to_native_representation = _native_representation
         return dlt.destinations.postgres(warehouse.driver_url())
     # Rows know their line; without an order of its own a table is written once, and not again at the checkpoint.
     settings = {"preserve_insertion_order": False, "memory_limit": f"{memory_mb}MB"}
@@ -59,6 +63,11 @@ def _destination(warehouse: Warehouse, memory_mb: int) -> Any:
     credentials.database = str(warehouse)
     warehouse.parent.mkdir(parents=True, exist_ok=True)
     return dlt.destinations.duckdb(credentials)
+
+
+def _native_representation(credentials: Any) -> str:
+    """The connection string; dlt leaves a space in a password as it is, which libpq refuses."""
+    return str(ConnectionStringCredentials.to_native_representation(credentials)).replace(" ", "%20")
 
 
 def finish_pending(pipeline: dlt.Pipeline, warehouse: Warehouse) -> bool:

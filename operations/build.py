@@ -32,7 +32,11 @@ def require_models(root: Path) -> None:
 def build(worker: Worker, settings: Settings, as_of: date | None, emit: Emit) -> dict[str, int]:
     """Build and test every model; how many nodes passed and warned. Raises BuildError or LockedError."""
     answer = worker.ask(
-        {"command": "build", "warehouse": address_of(settings.warehouse), "variables": _variables(settings.switches, as_of)},
+        {
+            "command": "build",
+            "warehouse": address_of(settings.warehouse),
+            "variables": _variables(settings.switches, as_of),
+        },
         emit,
     )
     if answer["failures"]:
