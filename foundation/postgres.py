@@ -9,14 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import duckdb
 
 from foundation.errors import ConfigError, LockedError, StorageError
 
+if TYPE_CHECKING:
+    import psycopg
+
 CATALOG = "warehouse"
 CONNECT_SECONDS = 10
+OLDEST_SERVER = 160_000  # the first with pg_input_is_valid
 RUN_LOCK = 4_915_220_871_336_054_118  # any number; the same for every run on a database
 _PACKAGE = "duckdb_extension_postgres_scanner"
 _FIX = "mend the connection or the server, then run again; what was committed is kept"
@@ -155,17 +160,19 @@ def _unusable(error: Exception, warehouse: PostgresWarehouse) -> StorageError:
 def hold(warehouse: PostgresWarehouse) -> Iterator[None]:
     """Keep every other run from `warehouse`, whichever machine it is on; the server frees it when we are gone.
 
-    Raises LockedError at once when another run has it, StorageError when the database is out of reach.
+    Raises LockedError at once when another run has it, StorageError when the database is out of reach, ConfigError for
+    one that the models cannot be built in.
     """
     import psycopg
+    from psycopg.conninfo import make_conninfo
 
     try:
-        connection = psycopg.connect(
-            "", **{**warehouse.parts(), "application_name": "penstock run"}, autocommit=True, prepare_threshold=None
-        )
+        address = make_conninfo("", **{**warehouse.parts(), "application_name": "penstock run"})
+        connection = psycopg.connect(address, autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:
         raise _unusable(error, warehouse) from None
     try:
+        _check_server(connection, warehouse)
         row = connection.execute("select pg_try_advisory_lock(%s)", [RUN_LOCK]).fetchone()
         if row is None or not row[0]:
             raise LockedError(
@@ -178,10 +185,47 @@ def hold(warehouse: PostgresWarehouse) -> Iterator[None]:
         connection.close()
 
 
-def _holder(connection: "object") -> str:
+def inexact_columns(warehouse: PostgresWarehouse, schema: str) -> list[str]:
+    """Columns of a schema whose numbers DuckDB would read as floating point: numeric without a precision it has."""
+    query = f"""
+        select table_name || '.' || column_name from information_schema.columns
+        where table_schema = {_quoted(schema)} and data_type = 'numeric' and coalesce(numeric_precision, 39) > 38
+        order by 1
+    """
+    connection = attach(warehouse, read_only=True)
+    try:
+        found = connection.execute("select * from postgres_query(?, ?)", [CATALOG, query]).fetchall()
+    except duckdb.Error as error:
+        raise _unusable(error, warehouse) from None
+    finally:
+        detach(connection)
+        connection.close()
+    return [column for (column,) in found]
+
+
+def _check_server(connection: "psycopg.Connection[tuple[Any, ...]]", warehouse: PostgresWarehouse) -> None:
+    """Raises ConfigError where texts would be read otherwise than on DuckDB, and nobody would notice."""
+    row = connection.execute("select getdatabaseencoding(), current_setting('server_version_num')::int").fetchone()
+    assert row is not None
+    encoding, version = row
+    if version < OLDEST_SERVER:
+        raise ConfigError(
+            f"Postgres {version // 10_000} cannot tell whether a text is JSON or a date",
+            where=str(warehouse),
+            fix=f"use Postgres {OLDEST_SERVER // 10_000} or newer as the warehouse",
+        )
+    cased = encoding == "UTF8" and connection.execute("select upper('\u044f'), lower('\u00c9')").fetchone()
+    if cased != ("\u042f", "\u00e9"):
+        raise ConfigError(
+            "the warehouse's database does not know the letters beyond ASCII, so names would be spelt otherwise",
+            where=str(warehouse),
+            fix="create database ... encoding 'UTF8' locale 'C.UTF-8' template template0",
+        )
+
+
+def _holder(connection: "psycopg.Connection[tuple[Any, ...]]") -> str:
     import psycopg
 
-    assert isinstance(connection, psycopg.Connection)
     with suppress(psycopg.Error):
         row = connection.execute(
             """

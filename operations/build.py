@@ -9,6 +9,7 @@ from typing import Any
 
 from foundation.errors import BuildError, ConfigError, LockedError, StorageError
 from foundation.events import Emit, Event
+from foundation.postgres import inexact_columns
 from foundation.settings import Settings, Switches
 from foundation.warehouse import PostgresWarehouse, Warehouse, address_of, is_disk_full, warehouse_at
 from operations.workers import Worker, serve
@@ -52,7 +53,19 @@ def build(worker: Worker, settings: Settings, as_of: date | None, emit: Emit) ->
             f"dbt: {text}" + (f"; and {more} more" if more > 0 else ""),
             fix="mend the model or the data; `dbt build` at the root shows all of it",
         )
+    if isinstance(settings.warehouse, PostgresWarehouse):
+        _refuse_inexact(settings.warehouse)
     return dict(answer["counts"])
+
+
+def _refuse_inexact(warehouse: PostgresWarehouse) -> None:
+    """Marts are read through DuckDB, which has no decimal without a precision and would round in silence."""
+    if columns := inexact_columns(warehouse, "marts"):
+        raise BuildError(
+            f"{', '.join(columns[:3])}: numeric without a precision of at most 38 digits, which cannot be read exactly",
+            where="marts",
+            fix="cast it in the model, for example to decimal(18, 2), and name the type in its contract",
+        )
 
 
 def generate_docs(worker: Worker, settings: Settings, emit: Emit) -> Path:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +14,7 @@ import psycopg
 import pytest
 
 from foundation.errors import ConfigError, LockedError, StorageError
+from foundation.postgres import inexact_columns
 from foundation.warehouse import PostgresWarehouse, Warehouse, address_of, hold_warehouse, open_warehouse, warehouse_at
 from tests.conftest import Project, copy_tree, create_database
 
@@ -161,16 +163,20 @@ def test_a_server_out_of_reach_is_told_without_the_password(opened: Any) -> None
     assert "hu'sh" not in "".join(map(str, (caught.value, caught.value.__cause__, lost, repr(lost))))
 
 
-def test_a_connection_that_breaks_is_told_in_one_line(warehouse: PostgresWarehouse, postgres: str) -> None:
+def break_while_writing(warehouse: PostgresWarehouse, postgres: str) -> None:
     ended = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()"
-    with pytest.raises(StorageError) as caught, open_warehouse(warehouse) as connection:
+    with open_warehouse(warehouse) as connection:
         connection.execute("create table numbers (number bigint)")
         connection.execute("begin")
         connection.execute("insert into numbers values (1)")
         with psycopg.connect(postgres, autocommit=True) as other:
             other.execute(ended, [warehouse.parts()["dbname"]])
         connection.execute("insert into numbers values (2)")
-    assert "the warehouse cannot be used" in caught.value.one_line()
+
+
+def test_a_connection_that_breaks_is_told_in_one_line(warehouse: PostgresWarehouse, postgres: str) -> None:
+    with pytest.raises(StorageError, match="the warehouse cannot be used"):
+        break_while_writing(warehouse, postgres)
     with open_warehouse(warehouse) as connection:
         assert connection.execute("select count(*) from numbers").fetchall() == [(0,)]
 
@@ -200,6 +206,24 @@ def test_every_parameter_reaches_every_driver() -> None:
     assert warehouse_at(address_of(warehouse)) == warehouse
     with pytest.raises(ConfigError):
         PostgresWarehouse("postgresql://h/").parts()
+
+
+def test_a_database_that_knows_only_ascii_is_refused(postgres: str) -> None:
+    name = f"ascii_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"create database {name} encoding 'UTF8' locale 'C' template template0".encode())
+    warehouse = PostgresWarehouse(url_of(psycopg.conninfo.make_conninfo(postgres, dbname=name)))
+    with pytest.raises(ConfigError, match="letters beyond ASCII"), hold_warehouse(warehouse):
+        pass
+
+
+def test_numbers_that_would_be_rounded_are_found(warehouse: PostgresWarehouse) -> None:
+    with psycopg.connect(warehouse.url, autocommit=True) as connection:
+        connection.execute("create schema marts")
+        connection.execute(
+            "create table marts.pay (exact numeric(38, 2), loose numeric, wide numeric(39, 2), id bigint)"
+        )
+    assert inexact_columns(warehouse, "marts") == ["pay.loose", "pay.wide"]
 
 
 def test_dbt_build_by_hand_works_with_the_postgres_target(fresh_project: Project, warehouse: PostgresWarehouse) -> None:
