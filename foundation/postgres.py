@@ -1,42 +1,24 @@
-"""A Postgres database as the warehouse: DuckDB attaches it, so that every stage keeps one SQL for both engines.
+"""A Postgres database as the warehouse: where it is, what no message may show of it, and one run at once."""
 
-The extension that DuckDB attaches with comes from the package index; nothing is fetched while running.
-"""
-
-import importlib.util
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
-
-import duckdb
 
 from foundation.errors import ConfigError, LockedError, StorageError
 
 if TYPE_CHECKING:
     import psycopg
 
-CATALOG = "warehouse"
 CONNECT_SECONDS = 10
 OLDEST_SERVER = 160_000  # the first with pg_input_is_valid
 RUN_LOCK = 4_915_220_871_336_054_118  # any number; the same for every run on a database
-_PACKAGE = "duckdb_extension_postgres_scanner"
 _FIX = "mend the connection or the server, then run again; what was committed is kept"
 # DuckDB repeats the connection string before what the server said.
 _SPOKEN = re.compile(r'Unable to connect to Postgres at "(?:[^"\\]|\\.|"(?!: ))*": ', re.DOTALL)
-_LOST = (
-    "Unable to connect to Postgres",
-    "server closed the connection",
-    "terminating connection",
-    "no connection to the server",
-    "could not receive data from server",
-    "SSL connection has been closed",
-    'Failed to execute query "COMMIT"',
-    'Failed to execute query "ROLLBACK"',
-)
 
 
 @dataclass(frozen=True)
@@ -47,8 +29,7 @@ class PostgresWarehouse:
 
     def __str__(self) -> str:
         parts = self.parts()
-        port = f":{parts['port']}" if "port" in parts else ""
-        return f"postgres {parts.get('host', 'localhost')}{port}, database {parts.get('dbname', '')}"
+        return f"postgres {parts['host']}:{parts['port']}, database {parts['dbname']}"
 
     def exists(self) -> bool:
         """True: the database is there, or opening it says why not."""
@@ -101,49 +82,7 @@ class PostgresWarehouse:
         return " ".join(text.split())
 
 
-def attach(warehouse: PostgresWarehouse, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection whose tables are those of `warehouse`.
-
-    Raises ConfigError where the extension is missing, StorageError when the database is out of reach.
-    """
-    from psycopg.conninfo import make_conninfo
-
-    parts = warehouse.parts()
-    options = ["type postgres", *(["read_only"] if read_only else [])]
-    connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
-    try:
-        _load_extension(connection)
-        if password := parts.pop("password", None):
-            # As a secret, because DuckDB tells the rest of a connection string to whoever asks.
-            connection.execute(f"create temporary secret {CATALOG} (type postgres, password {_quoted(password)})")
-            options.append(f"secret {CATALOG}")
-        address = make_conninfo("", **{**parts, "application_name": "penstock"})
-        connection.execute(f"attach {_quoted(address)} as {CATALOG} ({', '.join(options)})")
-        connection.execute(f"use {CATALOG}")
-    except duckdb.Error as error:
-        connection.close()
-        raise (explain(error, warehouse) or _unusable(error, warehouse)) from None
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def detach(connection: duckdb.DuckDBPyConnection) -> None:
-    """Take back what was not committed, before the connection is closed.
-
-    DuckDB would do so while it closes, and there ends the whole process when the server is gone.
-    """
-    with suppress(duckdb.Error):
-        connection.rollback()
-
-
-def explain(error: Exception, warehouse: PostgresWarehouse) -> StorageError | None:
-    """What to tell where the database is out of reach or full, or nothing; from an error of DuckDB or of a driver."""
-    text = str(error)
-    if is_disk_full(text) or any(sign in text for sign in _LOST):
-        return _unusable(error, warehouse)
-    return None
+Warehouse = Path | PostgresWarehouse
 
 
 def is_disk_full(text: str) -> bool:
@@ -151,7 +90,8 @@ def is_disk_full(text: str) -> bool:
     return "No space left on device" in text or "Disk quota exceeded" in text
 
 
-def _unusable(error: Exception, warehouse: PostgresWarehouse) -> StorageError:
+def unusable(error: Exception, warehouse: PostgresWarehouse) -> StorageError:
+    """What an error of DuckDB or of a driver says, without a secret."""
     text = warehouse.redacted(str(error))[:400]
     return StorageError(f"the warehouse cannot be used: {text}", where=str(warehouse), fix=_FIX)
 
@@ -166,14 +106,18 @@ def hold(warehouse: PostgresWarehouse) -> Iterator[None]:
     import psycopg
     from psycopg.conninfo import make_conninfo
 
-    try:
-        address = make_conninfo("", **{**warehouse.parts(), "application_name": "penstock run"})
-        connection = psycopg.connect(address, autocommit=True, prepare_threshold=None)
-    except psycopg.Error as error:
-        raise _unusable(error, warehouse) from None
-    try:
-        _check_server(connection, warehouse)
-        row = connection.execute("select pg_try_advisory_lock(%s)", [RUN_LOCK]).fetchone()
+    # Idle for as long as a run takes: neither the server nor a firewall is to end it.
+    idle = {"application_name": "penstock run", "keepalives_idle": "30"}
+    with ExitStack() as stack:
+        try:
+            address = make_conninfo("", **{**warehouse.parts(), **idle})
+            connection = psycopg.connect(address, autocommit=True, prepare_threshold=None)
+            stack.callback(connection.close)
+            _check_server(connection, warehouse)
+            connection.execute("set idle_session_timeout = 0")
+            row = connection.execute("select pg_try_advisory_lock(%s)", [RUN_LOCK]).fetchone()
+        except psycopg.Error as error:
+            raise unusable(error, warehouse) from None
         if row is None or not row[0]:
             raise LockedError(
                 f"another run has the warehouse: {_holder(connection)}",
@@ -181,26 +125,6 @@ def hold(warehouse: PostgresWarehouse) -> Iterator[None]:
                 fix="wait for it to end, then run again",
             )
         yield
-    finally:
-        connection.close()
-
-
-def inexact_columns(warehouse: PostgresWarehouse, schema: str) -> list[str]:
-    """Columns of a schema whose numbers DuckDB would read as floating point: numeric without a precision it has."""
-    query = f"""
-        select table_name || '.' || column_name from information_schema.columns
-        where table_schema = {_quoted(schema)} and data_type = 'numeric' and coalesce(numeric_precision, 39) > 38
-        order by 1
-    """
-    connection = attach(warehouse, read_only=True)
-    try:
-        found = connection.execute("select * from postgres_query(?, ?)", [CATALOG, query]).fetchall()
-    except duckdb.Error as error:
-        raise _unusable(error, warehouse) from None
-    finally:
-        detach(connection)
-        connection.close()
-    return [column for (column,) in found]
 
 
 def _check_server(connection: "psycopg.Connection[tuple[Any, ...]]", warehouse: PostgresWarehouse) -> None:
@@ -244,27 +168,9 @@ def _holder(connection: "psycopg.Connection[tuple[Any, ...]]") -> str:
     return "the server does not say which"
 
 
-def _load_extension(connection: duckdb.DuckDBPyConnection) -> None:
-    found = importlib.util.find_spec(_PACKAGE)
-    version = f"v{duckdb.__version__}"
-    folders = [Path(place) / "extensions" / version for place in (found and found.submodule_search_locations) or ()]
-    file = next((file for folder in folders for file in folder.glob("*.duckdb_extension")), None)
-    if file is None:
-        raise ConfigError(
-            f"DuckDB {duckdb.__version__} has no extension to attach Postgres with",
-            where="WAREHOUSE_URL",
-            fix=f"install the package duckdb-extension-postgres-scanner=={duckdb.__version__}, or unset WAREHOUSE_URL",
-        )
-    connection.execute(f"load {_quoted(str(file))}")
-
-
 def _user() -> str:
     """The user that libpq takes where none is named."""
     from psycopg.pq import Conninfo
 
     found = next((each.val for each in Conninfo.get_defaults() if each.keyword == b"user"), None)
     return (found or b"postgres").decode()
-
-
-def _quoted(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validat
 
 from foundation.checks import misfits
 from foundation.errors import ConfigError
+from foundation.postgres import PostgresWarehouse, Warehouse
 from foundation.sources import (
     AUTH_KINDS,
     CHARACTER,
@@ -26,7 +27,6 @@ from foundation.sources import (
     Section,
     Source,
 )
-from foundation.warehouse import PostgresWarehouse, Warehouse
 
 CONFIG_FILE = "penstock.yml"
 # What a value names of the environment.

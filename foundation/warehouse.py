@@ -11,9 +11,9 @@ from pathlib import Path
 
 import duckdb
 
-from foundation import postgres
+from foundation import attaching
 from foundation.errors import LockedError, StorageError
-from foundation.postgres import PostgresWarehouse, is_disk_full
+from foundation.postgres import PostgresWarehouse, Warehouse, hold, is_disk_full
 
 __all__ = [
     "PostgresWarehouse",
@@ -26,8 +26,6 @@ __all__ = [
     "quote_literal",
     "warehouse_at",
 ]
-
-Warehouse = Path | PostgresWarehouse
 
 
 def quote_identifier(name: str) -> str:
@@ -53,7 +51,7 @@ def address_of(warehouse: Warehouse) -> str:
 def hold_warehouse(warehouse: Warehouse) -> AbstractContextManager[None]:
     """Keep every other run from the warehouse. Raises LockedError at once when another run has it."""
     # The lock of a DuckDB file is that of its writer, and the work folder that it lies in has its own.
-    return postgres.hold(warehouse) if isinstance(warehouse, PostgresWarehouse) else nullcontext()
+    return hold(warehouse) if isinstance(warehouse, PostgresWarehouse) else nullcontext()
 
 
 @contextmanager
@@ -63,7 +61,7 @@ def open_warehouse(warehouse: Warehouse, *, read_only: bool = False) -> Iterator
     Raises LockedError when another process has it open, StorageError when it cannot be opened or written.
     """
     if isinstance(warehouse, PostgresWarehouse):
-        connection = postgres.attach(warehouse, read_only=read_only)
+        connection = attaching.attach(warehouse, read_only=read_only)
     else:
         connection = _open_file(warehouse, read_only=read_only)
     try:
@@ -71,7 +69,7 @@ def open_warehouse(warehouse: Warehouse, *, read_only: bool = False) -> Iterator
         yield connection
     except duckdb.Error as error:
         if isinstance(warehouse, PostgresWarehouse):
-            if told := postgres.explain(error, warehouse):
+            if told := attaching.explain(error, warehouse):
                 raise told from None
         # An IO error means the disk; after a fatal one the instance is dead, and the file is whole when reopened.
         elif isinstance(error, duckdb.IOException | duckdb.FatalException) or is_disk_full(str(error)):
@@ -79,7 +77,7 @@ def open_warehouse(warehouse: Warehouse, *, read_only: bool = False) -> Iterator
         raise
     finally:
         if isinstance(warehouse, PostgresWarehouse):
-            postgres.detach(connection)
+            attaching.detach(connection)
         connection.close()
 
 

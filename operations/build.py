@@ -7,9 +7,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from foundation.attaching import inexact_columns
 from foundation.errors import BuildError, ConfigError, LockedError, StorageError
 from foundation.events import Emit, Event
-from foundation.postgres import inexact_columns
 from foundation.settings import Settings, Switches
 from foundation.warehouse import PostgresWarehouse, Warehouse, address_of, is_disk_full, warehouse_at
 from operations.workers import Worker, serve

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
+from foundation.attaching import inexact_columns
 from foundation.errors import ConfigError, LockedError, StorageError
-from foundation.postgres import inexact_columns
 from foundation.warehouse import PostgresWarehouse, Warehouse, address_of, hold_warehouse, open_warehouse, warehouse_at
 from tests.conftest import Project, copy_tree, create_database
 
