@@ -17,6 +17,8 @@ from great_expectations.data_context import EphemeralDataContext
 from great_expectations.datasource.fluent import SQLDatasource
 from great_expectations.execution_engine import SqlAlchemyExecutionEngine
 
+from foundation.warehouse import quote_identifier
+
 TYPE = "penstock_duckdb"
 
 
@@ -55,11 +57,15 @@ def duckdb_datasource(context: EphemeralDataContext, connection: duckdb.DuckDBPy
     Raises RuntimeError when the installed GX no longer works with this adapter.
     """
     handles: list[duckdb.DuckDBPyConnection] = []
+    row = connection.execute("select current_database()").fetchone()
+    assert row is not None
 
     def cursor() -> ConnectionWrapper:
         handle = connection.cursor()
         handles.append(handle)
-        handle.execute("set TimeZone = 'UTC'")  # a setting of the session, which a cursor does not inherit
+        # Settings of the session, which a cursor does not inherit.
+        handle.execute("set TimeZone = 'UTC'")
+        handle.execute(f"use {quote_identifier(row[0])}")
         return ConnectionWrapper(handle)
 
     source = getattr(context.data_sources, f"add_{TYPE}")(

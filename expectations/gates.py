@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -22,7 +21,7 @@ from expectations.checks import MAX_SAMPLES, Check, GateResult, broken, explain,
 from expectations.history import History, read_history
 from foundation.errors import ConfigError
 from foundation.events import Emit, Event, ignore
-from foundation.warehouse import open_warehouse
+from foundation.warehouse import Warehouse, open_warehouse
 
 if TYPE_CHECKING:
     from great_expectations import ExpectationSuite
@@ -56,7 +55,7 @@ def warm_up() -> None:
 
 def run_gate(
     gate: str,
-    warehouse: Path,
+    warehouse: Warehouse,
     *,
     run_id: str,
     failure_threshold_percent: float,

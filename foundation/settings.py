@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validat
 
 from foundation.checks import misfits
 from foundation.errors import ConfigError
+from foundation.postgres import PostgresWarehouse, Warehouse
 from foundation.sources import (
     AUTH_KINDS,
     CHARACTER,
@@ -84,6 +85,9 @@ class Settings(Section):
 
     database_url: SecretStr | None = Field(None, description="Publish target; unset: an embedded Postgres is started.")
     database_schema: str = Field("public", pattern=IDENTIFIER, description="Schema of the published tables.")
+    warehouse_url: SecretStr | None = Field(
+        None, description="Postgres database as the warehouse, postgresql://...; unset: a DuckDB file in work_dir."
+    )
     api_base_url: str | None = Field(None, description="Unset: the bundled sample API is started while ingesting.")
     api_key: SecretStr | None = None
     batch_size: int = Field(
@@ -124,8 +128,10 @@ class Settings(Section):
         return self
 
     @property
-    def warehouse(self) -> Path:
-        """The DuckDB file."""
+    def warehouse(self) -> Warehouse:
+        """The DuckDB file, or the Postgres database."""
+        if self.warehouse_url is not None:
+            return PostgresWarehouse(self.warehouse_url.get_secret_value())
         return self.work_dir / "warehouse.duckdb"
 
     @property
@@ -136,11 +142,12 @@ class Settings(Section):
 
     def secrets(self) -> list[str]:
         """Every secret value in use, for the places that must leave them out."""
-        held = [self.database_url, self.api_key]
+        held = [self.database_url, self.warehouse_url, self.api_key]
         for source in self.sources.values():
             if isinstance(source, ApiSource):
                 held += source.secrets()
-        return [value.get_secret_value() for value in held if value is not None and value.get_secret_value()]
+        inner = self.warehouse.secrets() if isinstance(self.warehouse, PostgresWarehouse) else []
+        return [value.get_secret_value() for value in held if value is not None and value.get_secret_value()] + inner
 
 
 def load_settings(root: Path, environment: Mapping[str, str] | None = None) -> Settings:
@@ -283,7 +290,7 @@ def _config_error(
 def _may_be_secret(place: tuple[str, ...]) -> bool:
     if place[:1] == ("sources",):
         return any(part in ("url", "params", "headers", "auth") for part in place[2:])
-    return place[:1] in [("database_url",), ("api_base_url",), ("api_key",)]
+    return place[:1] in [("database_url",), ("warehouse_url",), ("api_base_url",), ("api_key",)]
 
 
 def _spelt(value: Any) -> str:

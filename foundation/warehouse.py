@@ -1,13 +1,31 @@
-"""The warehouse: one DuckDB file with one writing process at a time, opened for a stage and closed after it."""
+"""The warehouse: a DuckDB file or a Postgres database, opened for a stage and closed after it.
+
+Both are spoken to in DuckDB's SQL. A DuckDB file has one writing process at a time; `hold_warehouse` sees to the same
+in Postgres.
+"""
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import duckdb
 
+from foundation import attaching
 from foundation.errors import LockedError, StorageError
+from foundation.postgres import PostgresWarehouse, Warehouse, hold, is_disk_full
+
+__all__ = [
+    "PostgresWarehouse",
+    "Warehouse",
+    "address_of",
+    "hold_warehouse",
+    "is_disk_full",
+    "open_warehouse",
+    "quote_identifier",
+    "quote_literal",
+    "warehouse_at",
+]
 
 
 def quote_identifier(name: str) -> str:
@@ -20,37 +38,60 @@ def quote_literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def warehouse_at(address: str) -> Warehouse:
+    """The warehouse that `address_of` spelt."""
+    return PostgresWarehouse(address) if address.startswith(("postgresql://", "postgres://")) else Path(address)
+
+
+def address_of(warehouse: Warehouse) -> str:
+    """The warehouse as one text for another process, with its secrets; `str` is for people."""
+    return warehouse.url if isinstance(warehouse, PostgresWarehouse) else str(warehouse)
+
+
+def hold_warehouse(warehouse: Warehouse) -> AbstractContextManager[None]:
+    """Keep every other run from the warehouse. Raises LockedError at once when another run has it."""
+    # The lock of a DuckDB file is that of its writer, and the work folder that it lies in has its own.
+    return hold(warehouse) if isinstance(warehouse, PostgresWarehouse) else nullcontext()
+
+
 @contextmanager
-def open_warehouse(path: Path, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to the warehouse at `path`, closed on exit so that the next stage can open it.
+def open_warehouse(warehouse: Warehouse, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the warehouse, closed on exit so that the next stage can open it.
 
     Raises LockedError when another process has it open, StorageError when it cannot be opened or written.
     """
+    if isinstance(warehouse, PostgresWarehouse):
+        connection = attaching.attach(warehouse, read_only=read_only)
+    else:
+        connection = _open_file(warehouse, read_only=read_only)
+    try:
+        connection.execute("set TimeZone = 'UTC'")
+        yield connection
+    except duckdb.Error as error:
+        if isinstance(warehouse, PostgresWarehouse):
+            if told := attaching.explain(error, warehouse):
+                raise told from None
+        # An IO error means the disk; after a fatal one the instance is dead, and the file is whole when reopened.
+        elif isinstance(error, duckdb.IOException | duckdb.FatalException) or is_disk_full(str(error)):
+            raise _explain(error, warehouse) from error
+        raise
+    finally:
+        if isinstance(warehouse, PostgresWarehouse):
+            attaching.detach(connection)
+        connection.close()
+
+
+def _open_file(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() and not read_only:
             # A file keeps the format it was made with; that of 1.4 packs text in about three quarters of the time.
             duckdb.connect(str(path), config={"storage_compatibility_version": "v1.4.0"}).close()
-        connection = duckdb.connect(str(path), read_only=read_only)
+        return duckdb.connect(str(path), read_only=read_only)
     except (duckdb.IOException, duckdb.ConnectionException) as error:
         raise _explain(error, path) from error
     except OSError as error:
         raise StorageError(f"cannot open the warehouse: {error.strerror}", where=str(path), fix=_DISK) from error
-    try:
-        connection.execute("set TimeZone = 'UTC'")
-        yield connection
-    except duckdb.Error as error:
-        # An IO error means the disk; after a fatal one the instance is dead, and the file is whole when reopened.
-        if isinstance(error, duckdb.IOException | duckdb.FatalException) or is_disk_full(str(error)):
-            raise _explain(error, path) from error
-        raise
-    finally:
-        connection.close()
-
-
-def is_disk_full(text: str) -> bool:
-    """Whether the message of an error says that a disk or quota is full."""
-    return "No space left on device" in text or "Disk quota exceeded" in text
 
 
 _DISK = "free some space or mend the permissions, then run again; what was committed is kept"

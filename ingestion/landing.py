@@ -1,11 +1,13 @@
 """Landing: what stands between the readers and dlt, which is imported when there is something to land."""
 
+import hashlib
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from foundation.warehouse import PostgresWarehouse, Warehouse
 from ingestion.packages import Package
 
 if TYPE_CHECKING:
@@ -19,11 +21,12 @@ FEW_COLUMNS, MOST_COLUMNS = 250, 16_384
 class Landing:
     """Raw as the place where packages go, one after the other, in a thread of its own."""
 
-    def __init__(self, warehouse: Path, work_dir: Path) -> None:
+    def __init__(self, warehouse: Warehouse, work_dir: Path) -> None:
         self._warehouse, self._work_dir = warehouse, work_dir
         self._open: dlt.Pipeline | None = None
         self._memory = 0
-        self._dlt = work_dir / "dlt" / "pipelines" / "penstock"
+        self._pipelines = work_dir / "dlt" / _folder(warehouse)
+        self._dlt = self._pipelines / "penstock"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="landing")
         self._under_way: Future[None] | None = None
 
@@ -89,5 +92,13 @@ class Landing:
 
         wanted = MEMORY_MB if columns <= FEW_COLUMNS else MEMORY_MB + int(columns * MEMORY_MB_A_COLUMN)
         if self._open is None or self._memory < wanted:
-            self._open, self._memory = pipeline.open_pipeline(self._warehouse, self._work_dir, wanted), wanted
+            self._open = pipeline.open_pipeline(self._warehouse, self._work_dir, self._pipelines, wanted)
+            self._memory = wanted
         return self._open
+
+
+def _folder(warehouse: Warehouse) -> str:
+    """The folder of packages for one warehouse: what was packed for it must not be landed in another."""
+    if isinstance(warehouse, PostgresWarehouse):
+        return f"postgres-{hashlib.sha256(str(warehouse).encode()).hexdigest()[:12]}"
+    return "pipelines"

@@ -15,12 +15,13 @@ from typing import Any
 import dlt
 import duckdb
 import pyarrow as pa
+from dlt.common.configuration.specs import ConnectionStringCredentials
 from dlt.common.normalizers.naming.direct import NamingConvention
 from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from foundation.errors import LockedError, StorageError
-from foundation.warehouse import is_disk_full
+from foundation.warehouse import PostgresWarehouse, Warehouse, is_disk_full
 from ingestion.packages import Package, TableFile
 from ingestion.parcels import Load
 
@@ -31,8 +32,8 @@ DATASET = "raw"
 DuckDbCredentials.__str__ = lambda self: str(self.database)
 
 
-def open_pipeline(warehouse: Path, work_dir: Path, memory_mb: int) -> dlt.Pipeline:
-    """The pipeline into `warehouse`, with every folder of dlt inside `work_dir`.
+def open_pipeline(warehouse: Warehouse, work_dir: Path, pipelines: Path, memory_mb: int) -> dlt.Pipeline:
+    """The pipeline into `warehouse`, with its folder in `pipelines` and every other of dlt inside `work_dir`.
 
     DuckDB keeps what it reads and writes in memory, up to `memory_mb`.
     """
@@ -41,20 +42,35 @@ def open_pipeline(warehouse: Path, work_dir: Path, memory_mb: int) -> dlt.Pipeli
     os.environ["SCHEMA__NAMING"] = NamingConvention.__module__  # names as penstock.yml and ingestion.names spell them
     os.environ["LOAD__DELETE_COMPLETED_JOBS"] = "true"  # their rows are in raw
     os.environ["DESTINATION__STAGING_DATASET_NAME_LAYOUT"] = "%s_load"  # `staging` is a word of our own
+    return dlt.pipeline(
+        "penstock",
+        pipelines_dir=str(pipelines),
+        destination=_destination(warehouse, memory_mb),
+        dataset_name=DATASET,
+    )
+
+
+def _destination(warehouse: Warehouse, memory_mb: int) -> Any:
+    if isinstance(warehouse, PostgresWarehouse):
+        # Rows go from the parquet file into COPY through ADBC.
+        from dlt.destinations.impl.postgres.configuration import PostgresCredentials
+
+        PostgresCredentials.to_native_representation = _native_representation
+        return dlt.destinations.postgres(warehouse.driver_url())
     # Rows know their line; without an order of its own a table is written once, and not again at the checkpoint.
     settings = {"preserve_insertion_order": False, "memory_limit": f"{memory_mb}MB"}
     credentials = DuckDbCredentials(global_config=settings)
     credentials.database = str(warehouse)
     warehouse.parent.mkdir(parents=True, exist_ok=True)
-    return dlt.pipeline(
-        "penstock",
-        pipelines_dir=str(work_dir / "dlt" / "pipelines"),
-        destination=dlt.destinations.duckdb(credentials),
-        dataset_name=DATASET,
-    )
+    return dlt.destinations.duckdb(credentials)
 
 
-def finish_pending(pipeline: dlt.Pipeline, warehouse: Path) -> bool:
+def _native_representation(credentials: Any) -> str:
+    """The connection string; dlt leaves a space in a password as it is, which libpq refuses."""
+    return str(ConnectionStringCredentials.to_native_representation(credentials)).replace(" ", "%20")
+
+
+def finish_pending(pipeline: dlt.Pipeline, warehouse: Warehouse) -> bool:
     """Load what an interrupted run had packed; whether there was anything."""
     with _explained(pipeline, warehouse):
         if not pipeline.has_pending_data:
@@ -64,7 +80,7 @@ def finish_pending(pipeline: dlt.Pipeline, warehouse: Path) -> bool:
         return True
 
 
-def land(pipeline: dlt.Pipeline, warehouse: Path, package: Package) -> None:
+def land(pipeline: dlt.Pipeline, warehouse: Warehouse, package: Package) -> None:
     """Append a package to raw, and remove its files. Raises LockedError or StorageError."""
     if not package.loads:
         return
@@ -114,11 +130,13 @@ def _data_type(kind: pa.DataType) -> str:
 
 
 @contextlib.contextmanager
-def _explained(pipeline: dlt.Pipeline, warehouse: Path) -> Iterator[None]:
+def _explained(pipeline: dlt.Pipeline, warehouse: Warehouse) -> Iterator[None]:
     try:
         yield
     except PipelineStepFailed as error:
         text = _root_cause(error)
+        if isinstance(warehouse, PostgresWarehouse):
+            text = warehouse.redacted(text)
         if "lock on file" in text:
             raise LockedError(
                 "the warehouse is open in another process", where=str(warehouse), fix="close it, run again"

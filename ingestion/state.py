@@ -5,14 +5,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from foundation.sources import ApiSource, Source
-from foundation.warehouse import open_warehouse, quote_identifier
+from foundation.warehouse import Warehouse, open_warehouse, quote_identifier
 from ingestion.parcels import Load
 from ingestion.readers.framing import KnownPrefix
 
@@ -93,7 +92,7 @@ def version_token(token: str | None, source: Source) -> str | None:
     return f"{token} {hashlib.sha256(settings.encode()).hexdigest()[:16]}"
 
 
-def read_state(warehouse: Path) -> State:
+def read_state(warehouse: Warehouse) -> State:
     """What the warehouse tells; nothing when it is new."""
     if not warehouse.exists():
         return State()
@@ -121,7 +120,7 @@ def read_state(warehouse: Path) -> State:
     return State(sources, last[0] if last else None, tables)
 
 
-def known_records(warehouse: Path, name: str, source: Source, state: SourceState) -> pa.Array | None:
+def known_records(warehouse: Warehouse, name: str, source: Source, state: SourceState) -> pa.Array | None:
     """SHA-256, as hex, of the records in raw that an API source asks for again: those in its lag window and the ties.
 
     None where it asks for nothing again.
@@ -159,7 +158,7 @@ def known_records(warehouse: Path, name: str, source: Source, state: SourceState
         ).to_arrow_table()["digest"]
 
 
-def walked_values(warehouse: Path, name: str, state: SourceState, paths: Sequence[str]) -> dict[str, list[str]]:
+def walked_values(warehouse: Warehouse, name: str, state: SourceState, paths: Sequence[str]) -> dict[str, list[str]]:
     """By dotted path: its values in the records of pages that walks read before they were cut off.
 
     A walk that goes on does not ask for these pages again; sources that wait for its ids need them all the same.

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import duckdb
 
-from foundation.warehouse import open_warehouse, quote_identifier
+from foundation.warehouse import Warehouse, open_warehouse, quote_identifier
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ _OPEN_LOADS = f"""
 """
 
 
-def close_books(warehouse: Path, run_id: str, sources: list[str]) -> list[SourceBook]:
+def close_books(warehouse: Warehouse, run_id: str, sources: list[str]) -> list[SourceBook]:
     """Count, enter in the ledger and give back the books of every source, also of one that read nothing.
 
     An abandoned source is given back but not entered, and its loads stay open: they count once it is declared again.
@@ -132,7 +131,7 @@ def close_books(warehouse: Path, run_id: str, sources: list[str]) -> list[Source
     return books
 
 
-def close_mart_books(warehouse: Path, run_id: str, published: Mapping[str, int]) -> list[MartBook]:
+def close_mart_books(warehouse: Warehouse, run_id: str, published: Mapping[str, int]) -> list[MartBook]:
     """Compare every published mart with its candidate, and enter it in the ledger."""
     with open_warehouse(warehouse) as connection:
         books = [
@@ -146,7 +145,7 @@ def close_mart_books(warehouse: Path, run_id: str, published: Mapping[str, int])
     return books
 
 
-def count_landed(warehouse: Path, run_id: str) -> dict[tuple[str, str], dict[str, int]]:
+def count_landed(warehouse: Warehouse, run_id: str) -> dict[tuple[str, str], dict[str, int]]:
     """By source and partition: the records of the complete loads of one run, however the run ended."""
     names = ("read", "loaded", "dead_lettered", "skipped")
     with open_warehouse(warehouse) as connection:
@@ -166,7 +165,7 @@ def count_landed(warehouse: Path, run_id: str) -> dict[tuple[str, str], dict[str
     return {(source, partition): dict(zip(names, counts, strict=True)) for source, partition, *counts in found}
 
 
-def failed_percent(warehouse: Path, run_id: str) -> float:
+def failed_percent(warehouse: Warehouse, run_id: str) -> float:
     """The share of records dead-lettered or rejected among those read since the last release, in percent.
 
     Runs that published nothing count along: a bad batch stays bad when the next run reads nothing new.

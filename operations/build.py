@@ -1,15 +1,17 @@
 """The build stage: `dbt build` as a user would type it, and its failures as one line each."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+from foundation.attaching import inexact_columns
 from foundation.errors import BuildError, ConfigError, LockedError, StorageError
 from foundation.events import Emit, Event
 from foundation.settings import Settings, Switches
-from foundation.warehouse import is_disk_full
+from foundation.warehouse import PostgresWarehouse, Warehouse, address_of, is_disk_full, warehouse_at
 from operations.workers import Worker, serve
 
 STAGE = "build"
@@ -31,7 +33,11 @@ def require_models(root: Path) -> None:
 def build(worker: Worker, settings: Settings, as_of: date | None, emit: Emit) -> dict[str, int]:
     """Build and test every model; how many nodes passed and warned. Raises BuildError or LockedError."""
     answer = worker.ask(
-        {"command": "build", "warehouse": str(settings.warehouse), "variables": _variables(settings.switches, as_of)},
+        {
+            "command": "build",
+            "warehouse": address_of(settings.warehouse),
+            "variables": _variables(settings.switches, as_of),
+        },
         emit,
     )
     if answer["failures"]:
@@ -47,12 +53,24 @@ def build(worker: Worker, settings: Settings, as_of: date | None, emit: Emit) ->
             f"dbt: {text}" + (f"; and {more} more" if more > 0 else ""),
             fix="mend the model or the data; `dbt build` at the root shows all of it",
         )
+    if isinstance(settings.warehouse, PostgresWarehouse):
+        _refuse_inexact(settings.warehouse)
     return dict(answer["counts"])
+
+
+def _refuse_inexact(warehouse: PostgresWarehouse) -> None:
+    """Marts are read through DuckDB, which has no decimal without a precision and would round in silence."""
+    if columns := inexact_columns(warehouse, "marts"):
+        raise BuildError(
+            f"{', '.join(columns[:3])}: numeric without a precision of at most 38 digits, which cannot be read exactly",
+            where="marts",
+            fix="cast it in the model, for example to decimal(18, 2), and name the type in its contract",
+        )
 
 
 def generate_docs(worker: Worker, settings: Settings, emit: Emit) -> Path:
     """dbt's documentation as one page that needs no server and no network. Raises BuildError."""
-    answer = worker.ask({"command": "docs", "warehouse": str(settings.warehouse), "variables": {}}, emit)
+    answer = worker.ask({"command": "docs", "warehouse": address_of(settings.warehouse), "variables": {}}, emit)
     if answer["failures"]:
         raise BuildError(f"dbt docs: {answer['failures'][0]}", fix="`dbt docs generate` at the root shows all of it")
     return worker.root / "target" / "static_index.html"
@@ -72,20 +90,16 @@ def warm_up() -> None:
 
 def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     """Run one dbt command in this process, which is the worker's."""
-    import os
-
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
-    # As profiles.yml spells it by default: dbt parses everything anew when its profile changes.
-    warehouse = Path(job["warehouse"])
-    here = Path.cwd()
-    os.environ["PENSTOCK_WAREHOUSE"] = str(warehouse.relative_to(here) if warehouse.is_relative_to(here) else warehouse)
+    target = _point_at(warehouse_at(job["warehouse"]))
     # Unit tests judge the models, not the data: they belong to `make test` and to a `dbt build` by hand.
     arguments = {
         "build": ["build", "--exclude-resource-type", "unit_test"],
         "docs": ["docs", "generate", "--static", "--no-compile"],
     }[job["command"]]
+    arguments += ["--target", target]
     if job["variables"]:
         arguments += ["--vars", json.dumps(job["variables"])]
 
@@ -118,6 +132,21 @@ def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
             "warned": statuses.count("warn"),
         },
     }
+
+
+def _point_at(warehouse: Warehouse) -> str:
+    """Fill the variables that profiles.yml reads; the name of its target for this warehouse."""
+    if isinstance(warehouse, PostgresWarehouse):
+        from psycopg.pq import Conninfo
+
+        # Those of libpq, so that every parameter counts (TLS, say) and `dbt build` by hand takes the usual ones.
+        variables = {each.keyword.decode(): each.envvar.decode() for each in Conninfo.get_defaults() if each.envvar}
+        os.environ.update({variables[name]: text for name, text in warehouse.parts().items() if name in variables})
+        return "postgres"
+    # As profiles.yml spells it by default: dbt parses everything anew when its profile changes.
+    here = Path.cwd()
+    os.environ["PENSTOCK_WAREHOUSE"] = str(warehouse.relative_to(here) if warehouse.is_relative_to(here) else warehouse)
+    return "duckdb"
 
 
 def _failure(result: Any) -> str:

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from foundation.warehouse import open_warehouse
+from foundation.warehouse import Warehouse, open_warehouse
 
 MOST_TOLD = 10
 LONGEST_MESSAGE = 300
@@ -20,7 +19,7 @@ EXAMPLE = """
 _QUOTED = re.compile(r"((?:: |; it is ))(['\"]).*\2", re.DOTALL)
 
 
-def read_dead_letters(warehouse: Path, run_id: str) -> list[dict[str, Any]]:
+def read_dead_letters(warehouse: Warehouse, run_id: str) -> list[dict[str, Any]]:
     """Those of one run, most first: source, reason, records, and message, location, line and page of the first."""
     with open_warehouse(warehouse) as connection:
         if not connection.execute(

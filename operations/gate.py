@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from foundation.errors import GateError
 from foundation.events import Emit
 from foundation.settings import Settings
+from foundation.warehouse import address_of, warehouse_at
 from operations.workers import Worker, serve
 
 MODULE = "operations.gate"
@@ -44,7 +44,7 @@ def judge(worker: Worker, settings: Settings, gate: str, run_id: str, emit: Emit
     answer = worker.ask(
         {
             "gate": gate,
-            "warehouse": str(settings.warehouse),
+            "warehouse": address_of(settings.warehouse),
             "run_id": run_id,
             "failure_threshold_percent": settings.failure_threshold_percent,
         },
@@ -66,7 +66,7 @@ def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
 
     result = run_gate(
         job["gate"],
-        Path(job["warehouse"]),
+        warehouse_at(job["warehouse"]),
         run_id=job["run_id"],
         failure_threshold_percent=job["failure_threshold_percent"],
         emit=emit,

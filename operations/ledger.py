@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from foundation.warehouse import open_warehouse
+from foundation.warehouse import Warehouse, open_warehouse
 
 # One row per run, stage of a run, source of a run, partition of a source that a run read, load in a balanced book,
 # published mart of a run, and expectation of a gate.
@@ -78,7 +77,7 @@ class Partition:
 class Ledger:
     """The entries of one run."""
 
-    warehouse: Path
+    warehouse: Warehouse
     run_id: str
 
     @contextmanager
@@ -90,11 +89,10 @@ class Ledger:
     def start(self, command: str, started_at: datetime, as_of: date) -> list[str]:
         """Enter the run; the ids of earlier runs that were cut off, now marked so. The caller holds the run lock."""
         with self._open() as connection:
-            cut_off = connection.execute(
-                "update ops.runs set status = 'interrupted', finished_at = $now where status = 'running' "
-                "returning run_id",
-                {"now": started_at},
-            ).fetchall()
+            cut_off = connection.execute("select run_id from ops.runs where status = 'running'").fetchall()
+            connection.execute(
+                "update ops.runs set status = 'interrupted', finished_at = ? where status = 'running'", [started_at]
+            )
             connection.execute(
                 "insert into ops.runs (run_id, command, started_at, status, as_of) values (?, ?, ?, 'running', ?)",
                 [self.run_id, command, started_at, as_of],
@@ -185,7 +183,7 @@ class Ledger:
                 connection.executemany(f"insert into ops.gate_results values ({', '.join('?' for _ in rows[0])})", rows)
 
 
-def read_partitions(warehouse: Path) -> list[dict[str, Any]]:
+def read_partitions(warehouse: Warehouse) -> list[dict[str, Any]]:
     """Every partition as the last run that had it left it, by source and in the order of reading."""
     if not warehouse.exists():
         return []
@@ -207,7 +205,7 @@ def read_partitions(warehouse: Path) -> list[dict[str, Any]]:
     return [row | {"counts": json.loads(row["counts"] or "{}")} for row in rows]
 
 
-def read_runs(warehouse: Path, limit: int) -> list[dict[str, Any]]:
+def read_runs(warehouse: Warehouse, limit: int) -> list[dict[str, Any]]:
     """The last runs, newest first; none when there is no ledger yet."""
     if not warehouse.exists():
         return []

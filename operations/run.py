@@ -20,6 +20,7 @@ from foundation.errors import BooksError, GateError, PenstockError, SourceError,
 from foundation.events import Emit, Event
 from foundation.settings import Settings
 from foundation.sources import ApiSource
+from foundation.warehouse import hold_warehouse
 from operations import books, build, gate, logs
 from operations.commit import git_commit
 from operations.dead_letters import read_dead_letters
@@ -67,6 +68,7 @@ def run(root: Path, settings: Settings, request: Request, console: Console) -> d
         except OSError as error:
             raise StorageError(f"logs cannot be written: {error.strerror}", where=str(settings.work_dir)) from error
         structlog.contextvars.bind_contextvars(run_id=run_id)
+        stack.enter_context(hold_warehouse(settings.warehouse))
         ledger = Ledger(settings.warehouse, run_id)
         for cut_off in ledger.start(request.command, started_at, record.as_of):
             record.notes.append(f"run {cut_off} was cut off; this run goes on from what it left")

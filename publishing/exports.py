@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from foundation.errors import PublishError, StorageError
 from foundation.events import Emit, Event
 from foundation.settings import Output
-from foundation.warehouse import open_warehouse, quote_identifier, quote_literal
+from foundation.warehouse import Warehouse, open_warehouse, quote_identifier, quote_literal
 from publishing import candidates
 from publishing.candidates import BATCH_ROWS, Candidate, Column
 from publishing.releases import Release
@@ -70,7 +70,7 @@ def _link(file: Path, other: Path) -> None:
         shutil.copy2(file, other)
 
 
-def export(warehouse: Path, outputs: Mapping[str, Output], output_dir: Path, emit: Emit) -> list[Path]:
+def export(warehouse: Warehouse, outputs: Mapping[str, Output], output_dir: Path, emit: Emit) -> list[Path]:
     """Writes every file that `outputs` asks for, ordered by key, and returns their paths.
 
     A file is replaced only by a whole new one. Raises ConfigError and PublishError as publishing does, StorageError

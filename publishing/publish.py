@@ -1,7 +1,7 @@
 """Publishing: the candidate marts become the published tables, all of them in one Postgres transaction."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from psycopg import sql
 from foundation.errors import LockedError, PublishError
 from foundation.events import Emit, Event
 from foundation.settings import Output
-from foundation.warehouse import open_warehouse
+from foundation.warehouse import Warehouse, open_warehouse
 from publishing import candidates, changes, history, memory, releases, roles, tables, target, watch
 from publishing.candidates import Candidate, Fingerprint, fingerprint
 from publishing.changes import Mart
@@ -29,7 +29,7 @@ STAGE = "publish"
 
 
 def publish(
-    warehouse: Path,
+    warehouse: Warehouse,
     outputs: Mapping[str, Output],
     destination: Destination,
     origin: Origin,
@@ -47,9 +47,12 @@ def publish(
         raise PublishError("there is no warehouse yet", where=str(warehouse), fix="ingest and build first")
     with open_warehouse(warehouse) as source:
         marts = candidates.describe(source, outputs)
-        memory.ensure(source)
+        # Rows of a DuckDB file are known by their place; those of another warehouse are all sent and compared.
+        is_file = isinstance(warehouse, Path)
+        if is_file:
+            memory.ensure(source)
         with (
-            Fingerprints(source, marts) as fingerprints,
+            Fingerprints(source, marts, is_file=is_file) as fingerprints,
             target.connect(dsn) as connection,
             target.transaction(connection, destination),
         ):
@@ -58,7 +61,8 @@ def publish(
             release = publication.make(works, origin)
             fingerprints.wait()
             commit(connection, dsn, release)
-        memory.remember(source, release, {work.name: (work.mart.candidate, work.changes) for work in works})
+        if is_file:
+            memory.remember(source, release, {work.name: (work.mart.candidate, work.changes) for work in works})
     for mart, delta in release.marts.items():
         counts = {
             "rows_added": delta.rows_added,
@@ -73,11 +77,15 @@ def publish(
 class Fingerprints:
     """What is counted in the warehouse beside the work in the target, in a thread with a connection of its own."""
 
-    def __init__(self, warehouse: "duckdb.DuckDBPyConnection", marts: Mapping[str, Candidate]) -> None:
-        self.marts = marts
-        self._cursor = warehouse.cursor()
+    def __init__(
+        self, warehouse: "duckdb.DuckDBPyConnection", marts: Mapping[str, Candidate], *, is_file: bool
+    ) -> None:
+        self.marts, self.is_file = marts, is_file
+        self._cursor = warehouse.cursor() if is_file else warehouse
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fingerprints")
         self._found = {mart: self._thread.submit(fingerprint, self._cursor, marts[mart]) for mart in marts}
+        if not is_file:  # it has one connection, which the rows need next
+            wait(self._found.values())
         self._noted: list[Future[None]] = []
 
     def __enter__(self) -> "Fingerprints":
@@ -85,7 +93,8 @@ class Fingerprints:
 
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown(cancel_futures=True)
-        self._cursor.close()
+        if self.is_file:
+            self._cursor.close()
 
     def of(self, mart: str) -> Fingerprint:
         """Counts and sums over all rows of a candidate, once they are there."""
@@ -93,7 +102,8 @@ class Fingerprints:
 
     def note(self, marts: Sequence[Candidate]) -> None:
         """Set down what is to be remembered of marts that are sent whole."""
-        self._noted += [self._thread.submit(memory.note, self._cursor, candidate) for candidate in marts]
+        if self.is_file:
+            self._noted += [self._thread.submit(memory.note, self._cursor, candidate) for candidate in marts]
 
     def wait(self) -> None:
         """Until all is set down."""
@@ -147,7 +157,9 @@ class _Publication:
     def prepare(self) -> list[_Work]:
         """What is to be done, with the rows that it takes already in the target."""
         marts = self._marts
-        known = memory.known_marts(self._source, marts, self._stands) if self._stands else set()
+        known: set[str] = set()
+        if self._stands and self._fingerprints.is_file:
+            known = memory.known_marts(self._source, marts, self._stands)
         plans = {
             name: tables.plan(self._connection, self._schema, candidate, partial(self._fingerprints.of, name))
             for name, candidate in marts.items()

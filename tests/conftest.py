@@ -79,7 +79,7 @@ class Project:
 
 
 def _environment(dsn: str, changes: Mapping[str, str]) -> dict[str, str]:
-    names = ("DATABASE_URL", "API_BASE_URL", "API_KEY", "BATCH_SIZE", "CONCURRENCY", "WORK_DIR")
+    names = ("DATABASE_URL", "API_BASE_URL", "API_KEY", "BATCH_SIZE", "CONCURRENCY", "WORK_DIR", "WAREHOUSE_URL")
     inherited = {key: value for key, value in os.environ.items() if key not in names}
     return inherited | {"DATABASE_URL": dsn} | changes
 

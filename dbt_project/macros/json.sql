@@ -14,8 +14,17 @@
     try(json_transform({{ record }}, '{{ tojson(types) }}'))
 {%- endmacro %}
 
+{#- jsonb sorts the keys of an object; documents come from the text itself, without the white space between tokens. -#}
 {% macro postgres__json_parsed(record, texts, documents) -%}
-    case when pg_input_is_valid({{ record }}, 'jsonb') then cast({{ record }} as jsonb) end
+    case
+        when pg_input_is_valid({{ record }}, 'jsonb') then
+            cast({{ record }} as jsonb)
+            {%- for name in documents %}
+            || jsonb_build_object('{{ name }}', regexp_replace(
+                cast(cast({{ record }} as json) -> '{{ name }}' as text), '("([^"\\]|\\.)*")|[[:space:]]+', '\1', 'g'
+            ))
+            {%- endfor %}
+    end
 {%- endmacro %}
 
 
@@ -37,7 +46,7 @@
     cast({{ parsed }}."{{ name }}" as {{ dbt.type_string() }})
 {%- endmacro %}
 {% macro postgres__json_document(parsed, name) -%}
-    nullif(cast({{ parsed }} -> '{{ name }}' as {{ dbt.type_string() }}), 'null')
+    nullif({{ parsed }} ->> '{{ name }}', 'null')
 {%- endmacro %}
 
 

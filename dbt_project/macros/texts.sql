@@ -68,11 +68,14 @@
 
 {% macro postgres__title_cased(text) -%}
     {%- set of_words = "[:alnum:]_\u0300-\u036f" -%}
-    (
-        select string_agg(upper(left(part.matched[1], 1)) || substr(part.matched[1], 2), '' order by part.place)
-        from regexp_matches({{ text }}, '[{{ of_words }}]+|[^{{ of_words }}]+', 'g')
-            with ordinality as part (matched, place)
-    )
+    case
+        when {{ text }} !~ '(^|[^{{ of_words }}])[[:lower:]]' then {{ text }}
+        else (
+            select string_agg(upper(left(part.matched[1], 1)) || substr(part.matched[1], 2), '' order by part.place)
+            from regexp_matches({{ text }}, '[{{ of_words }}]+|[^{{ of_words }}]+', 'g')
+                with ordinality as part (matched, place)
+        )
+    end
 {%- endmacro %}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 
-from foundation.warehouse import open_warehouse, quote_identifier, quote_literal
+from foundation.warehouse import Warehouse, open_warehouse, quote_identifier, quote_literal
 from operations.dead_letters import EXAMPLE, place, shown
 from operations.site.index import render_index
 from operations.site.quality import render_quality_page
@@ -14,7 +14,7 @@ from operations.site.quality import render_quality_page
 _RUNS_READ = 50
 
 
-def render_site(warehouse: Path, site_dir: Path, *, generated_at: datetime | None = None) -> list[Path]:
+def render_site(warehouse: Warehouse, site_dir: Path, *, generated_at: datetime | None = None) -> list[Path]:
     """Write `index.html` and `quality.html` into `site_dir`, and return them. Whatever is not there yet shows as empty.
 
     Raises LockedError when another process has the warehouse open, StorageError when it or the site is out of reach.
@@ -54,9 +54,9 @@ def _read_facts(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[st
         facts["checks"] = _rows(
             connection,
             """
+            -- in the order of insertion, which a semi-join keeps and Postgres has no number for
             from ops.gate_results
-            qualify run_id = arg_max(run_id, checked_at) over (partition by gate)
-            order by rowid
+            where (gate, run_id) in (select (gate, arg_max(run_id, checked_at)) from ops.gate_results group by gate)
             """,
         )
     if "raw.loads" in tables:

@@ -14,6 +14,7 @@ looked_at as (
         unioned.*,
         {{ is_unusual(texts) }} as is_unusual
     from unioned
+    {{ computed_once() }}
 ),
 
 tidied as (
@@ -33,6 +34,7 @@ tidied as (
         looked_at.is_unusual,
         looked_at.loaded_at
     from looked_at
+    {{ computed_once() }}
 ),
 
 final as (
@@ -76,6 +78,7 @@ final as (
         tidied.loaded_at
     from tidied
     left join department_aliases on lower(tidied.department) = department_aliases.alias
+    {{ computed_once() }}
 )
 
 select * from final

@@ -1,0 +1,108 @@
+"""DuckDB attaches a Postgres database, so that every stage keeps one SQL for both engines.
+
+The extension that it attaches with comes from the package index; nothing is fetched while running.
+"""
+
+import importlib.util
+from contextlib import suppress
+from pathlib import Path
+
+import duckdb
+
+from foundation.errors import ConfigError, StorageError
+from foundation.postgres import PostgresWarehouse, is_disk_full, unusable
+
+CATALOG = "warehouse"
+_PACKAGE = "duckdb_extension_postgres_scanner"
+_OUT_OF_REACH = (
+    "permission denied",
+    "Unable to connect to Postgres",
+    "server closed the connection",
+    "terminating connection",
+    "no connection to the server",
+    "could not receive data from server",
+    "SSL connection has been closed",
+    'Failed to execute query "COMMIT"',
+    'Failed to execute query "ROLLBACK"',
+)
+
+
+def attach(warehouse: PostgresWarehouse, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection whose tables are those of `warehouse`.
+
+    Raises ConfigError where the extension is missing, StorageError when the database is out of reach.
+    """
+    from psycopg.conninfo import make_conninfo
+
+    parts = warehouse.parts()
+    options = ["type postgres", *(["read_only"] if read_only else [])]
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
+    try:
+        _load_extension(connection)
+        if password := parts.pop("password", None):
+            # As a secret, because DuckDB tells the rest of a connection string to whoever asks.
+            connection.execute(f"create temporary secret {CATALOG} (type postgres, password {_quoted(password)})")
+            options.append(f"secret {CATALOG}")
+        address = make_conninfo("", **{**parts, "application_name": "penstock"})
+        connection.execute(f"attach {_quoted(address)} as {CATALOG} ({', '.join(options)})")
+        connection.execute(f"use {CATALOG}")
+    except duckdb.Error as error:
+        connection.close()
+        raise (explain(error, warehouse) or unusable(error, warehouse)) from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def detach(connection: duckdb.DuckDBPyConnection) -> None:
+    """Take back what was not committed, before the connection is closed.
+
+    DuckDB would do so while it closes, and there ends the whole process when the server is gone.
+    """
+    with suppress(duckdb.Error):
+        connection.rollback()
+
+
+def explain(error: Exception, warehouse: PostgresWarehouse) -> StorageError | None:
+    """What to tell where the database is out of reach or full, or nothing; from an error of DuckDB or of a driver."""
+    text = str(error)
+    if is_disk_full(text) or any(sign in text for sign in _OUT_OF_REACH):
+        return unusable(error, warehouse)
+    return None
+
+
+def inexact_columns(warehouse: PostgresWarehouse, schema: str) -> list[str]:
+    """Columns of a schema whose numbers DuckDB would read as floating point: numeric without a precision it has."""
+    query = f"""
+        select table_name || '.' || column_name from information_schema.columns
+        where table_schema = {_quoted(schema)} and data_type = 'numeric' and coalesce(numeric_precision, 39) > 38
+        order by 1
+    """
+    connection = attach(warehouse, read_only=True)
+    try:
+        found = connection.execute("select * from postgres_query(?, ?)", [CATALOG, query]).fetchall()
+    except duckdb.Error as error:
+        raise unusable(error, warehouse) from None
+    finally:
+        detach(connection)
+        connection.close()
+    return [column for (column,) in found]
+
+
+def _load_extension(connection: duckdb.DuckDBPyConnection) -> None:
+    found = importlib.util.find_spec(_PACKAGE)
+    version = f"v{duckdb.__version__}"
+    folders = [Path(place) / "extensions" / version for place in (found and found.submodule_search_locations) or ()]
+    file = next((file for folder in folders for file in folder.glob("*.duckdb_extension")), None)
+    if file is None:
+        raise ConfigError(
+            f"DuckDB {duckdb.__version__} has no extension to attach Postgres with",
+            where="WAREHOUSE_URL",
+            fix=f"install the package duckdb-extension-postgres-scanner=={duckdb.__version__}, or unset WAREHOUSE_URL",
+        )
+    connection.execute(f"load {_quoted(str(file))}")
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

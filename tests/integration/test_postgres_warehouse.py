@@ -1,0 +1,241 @@
+"""A Postgres database as the warehouse: the same marts as on DuckDB, one run at once, no secret told, nothing lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+from foundation.attaching import inexact_columns
+from foundation.errors import ConfigError, LockedError, StorageError
+from foundation.warehouse import PostgresWarehouse, Warehouse, address_of, hold_warehouse, open_warehouse, warehouse_at
+from tests.conftest import Project, copy_tree, create_database
+
+PASSWORD = "hu'sh \\ 100%/@:x"
+# Columns that differ from run to run are left out.
+ROWS = {
+    "employees": "* exclude (processed_at, metadata)",
+    "department_headcounts": "*",
+    "rejected_employees": "* exclude (load_id, run_id, loaded_at)",
+    "outcomes_employees": "* exclude (load_id, run_id, loaded_at)",
+}
+
+
+def url_of(dsn: str) -> str:
+    """A connection string as a user writes it, with a password, which a server that trusts us does not look at."""
+    parts = psycopg.conninfo.conninfo_to_dict(dsn)
+    login = f"{parts['user']}:{quote(PASSWORD, safe='')}"
+    return f"postgresql://{login}@/{parts['dbname']}?host={quote(str(parts['host']), safe='')}&port={parts['port']}"
+
+
+@pytest.fixture(scope="module")
+def on_postgres(tmp_path_factory: pytest.TempPathFactory, postgres: str) -> tuple[Project, PostgresWarehouse]:
+    """A project that ran once over the sample data with its warehouse in Postgres; for looking only."""
+    project = Project(copy_tree(tmp_path_factory.mktemp("postgres") / "pen stock"), create_database(postgres))
+    warehouse = PostgresWarehouse(url_of(create_database(postgres)))
+    done = project.run("run", WAREHOUSE_URL=warehouse.url, LOG_LEVEL="info")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (project.root / "said.txt").write_text(done.stdout + done.stderr)
+    return project, warehouse
+
+
+@pytest.fixture
+def warehouse(postgres: str) -> PostgresWarehouse:
+    """An empty database."""
+    return PostgresWarehouse(url_of(create_database(postgres)))
+
+
+def marts(warehouse: Warehouse) -> dict[str, Any]:
+    """Columns, types and rows of every mart."""
+    found = {}
+    with open_warehouse(warehouse, read_only=True) as connection:
+        for mart, columns in ROWS.items():
+            described = connection.execute(f"describe select {columns} from marts.{mart}").fetchall()
+            rows = connection.execute(f"select {columns} from marts.{mart} order by all").fetchall()
+            found[mart] = ([column[:2] for column in described], rows)
+    return found
+
+
+def test_both_engines_publish_the_same_rows(on_postgres: tuple[Project, PostgresWarehouse], first_run: Project) -> None:
+    project, _ = on_postgres
+    assert project.summary["as_of"] == first_run.summary["as_of"]
+    assert project.published() == first_run.published()
+    assert len(project.published()["employees"]) > 3000
+    csv = Path("exports") / "employees.csv"
+    assert (project.root / csv).read_bytes() == (first_run.root / csv).read_bytes()
+
+
+def test_both_engines_build_the_same_marts(on_postgres: tuple[Project, PostgresWarehouse], first_run: Project) -> None:
+    _, warehouse = on_postgres
+    assert marts(warehouse) == marts(first_run.root / ".penstock" / "warehouse.duckdb")
+
+
+def test_both_engines_keep_the_same_books_and_judge_alike(
+    on_postgres: tuple[Project, PostgresWarehouse], first_run: Project
+) -> None:
+    project, _ = on_postgres
+    for key in ("sources", "marts", "gates", "totals", "status", "is_balanced"):
+        assert project.summary.get(key) == first_run.summary.get(key), key
+    assert not (project.root / ".penstock" / "warehouse.duckdb").exists()
+
+
+def test_the_password_is_nowhere_to_be_read(on_postgres: tuple[Project, PostgresWarehouse]) -> None:
+    project, _ = on_postgres
+    spellings = {text.encode() for text in (PASSWORD, quote(PASSWORD), quote(PASSWORD, safe=""), repr(PASSWORD)[1:-1])}
+    holders = [
+        str(file.relative_to(project.root))
+        for file in project.root.rglob("*")
+        if file.is_file() and any(text in file.read_bytes() for text in spellings)
+    ]
+    assert holders == []
+
+
+def test_a_second_run_reads_nothing_and_sends_nothing(
+    on_postgres: tuple[Project, PostgresWarehouse], postgres: str, tmp_path: Path
+) -> None:
+    first, warehouse = on_postgres
+    name = warehouse.parts()["dbname"]
+    copy = PostgresWarehouse(url_of(create_database(postgres, name)))
+    target = create_database(postgres, psycopg.conninfo.conninfo_to_dict(first.dsn)["dbname"])
+    # A new machine: what was read is told by the warehouse alone.
+    project = Project(copy_tree(tmp_path / "elsewhere"), target)
+    done = project.run("run", WAREHOUSE_URL=copy.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert project.summary["totals"]["loaded"] == 0
+    assert project.published() == first.published()
+    file = project.root / "sample_data" / "employees" / "hr_2026.csv"
+    with file.open("a") as added:
+        added.write("N-1,Ada Newcomer,ada.newcomer@example.com,30,eng,70000,2024-02-29,true,,,\n")
+    done = project.run("run", WAREHOUSE_URL=copy.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert project.summary["totals"]["loaded"] == 1
+    rows = project.query("select name, department from employees where id = 'N-1'")
+    assert rows == [("Ada Newcomer", "Engineering")]
+
+
+@pytest.mark.parametrize("stage", ["ingest", "build"])
+def test_a_killed_run_is_made_good_by_the_next(
+    fresh_project: Project, warehouse: PostgresWarehouse, first_run: Project, stage: str
+) -> None:
+    process = fresh_project.start("run", WAREHOUSE_URL=warehouse.url)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(f"{stage} started"):
+            time.sleep({"ingest": 1.2, "build": 1.5}[stage])
+            process.send_signal(signal.SIGKILL)
+            break
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    done = fresh_project.run("run", WAREHOUSE_URL=warehouse.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert fresh_project.published() == first_run.published()
+    assert fresh_project.summary["is_balanced"]
+
+
+def test_a_run_elsewhere_keeps_this_one_out(fresh_project: Project, warehouse: PostgresWarehouse) -> None:
+    with hold_warehouse(warehouse):
+        done = fresh_project.run("ingest", WAREHOUSE_URL=warehouse.url)
+    assert done.returncode == 3
+    assert "another run has the warehouse: server process" in done.stderr
+    assert PASSWORD not in done.stderr + done.stdout
+
+
+def test_the_lock_goes_with_its_holder(warehouse: PostgresWarehouse) -> None:
+    with hold_warehouse(warehouse), pytest.raises(LockedError), hold_warehouse(warehouse):
+        pass
+    with hold_warehouse(warehouse):
+        pass
+
+
+@pytest.mark.parametrize("opened", [open_warehouse, hold_warehouse])
+def test_a_server_out_of_reach_is_told_without_the_password(opened: Any) -> None:
+    lost = PostgresWarehouse(f"postgresql://ann:{quote(PASSWORD, safe='')}@127.0.0.1:9/warehouse")
+    with pytest.raises(StorageError) as caught, opened(lost):
+        pass
+    assert "127.0.0.1" in caught.value.one_line()
+    assert "hu'sh" not in "".join(map(str, (caught.value, caught.value.__cause__, lost, repr(lost))))
+
+
+def break_while_writing(warehouse: PostgresWarehouse, postgres: str) -> None:
+    ended = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()"
+    with open_warehouse(warehouse) as connection:
+        connection.execute("create table numbers (number bigint)")
+        connection.execute("begin")
+        connection.execute("insert into numbers values (1)")
+        with psycopg.connect(postgres, autocommit=True) as other:
+            other.execute(ended, [warehouse.parts()["dbname"]])
+        connection.execute("insert into numbers values (2)")
+
+
+def test_a_connection_that_breaks_is_told_in_one_line(warehouse: PostgresWarehouse, postgres: str) -> None:
+    with pytest.raises(StorageError, match="the warehouse cannot be used"):
+        break_while_writing(warehouse, postgres)
+    with open_warehouse(warehouse) as connection:
+        assert connection.execute("select count(*) from numbers").fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "url", ["host=localhost dbname=x password=hush", "postgresql://u:hush@h:port/x", "mysql://u:hush@h/x"]
+)
+def test_what_is_no_connection_string_is_refused_unrepeated(fresh_project: Project, url: str) -> None:
+    done = fresh_project.run("ingest", WAREHOUSE_URL=url)
+    assert done.returncode == 2
+    assert "WAREHOUSE_URL" in done.stderr
+    assert "hush" not in done.stderr + done.stdout
+
+
+def test_every_parameter_reaches_every_driver() -> None:
+    warehouse = PostgresWarehouse("postgresql://ann@[::1]:6000/the%20house?sslmode=require&options=-c%20jit%3Doff")
+    again = psycopg.conninfo.conninfo_to_dict(warehouse.driver_url())
+    assert {name: str(value) for name, value in again.items()} == {
+        "user": "ann",
+        "host": "::1",
+        "port": "6000",
+        "dbname": "the house",
+        "sslmode": "require",
+        "options": "-c jit=off",
+        "connect_timeout": "10",
+    }
+    assert warehouse_at(address_of(warehouse)) == warehouse
+    with pytest.raises(ConfigError):
+        PostgresWarehouse("postgresql://h/").parts()
+
+
+def test_a_database_that_knows_only_ascii_is_refused(postgres: str) -> None:
+    name = f"ascii_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"create database {name} encoding 'UTF8' locale 'C' template template0".encode())
+    warehouse = PostgresWarehouse(url_of(psycopg.conninfo.make_conninfo(postgres, dbname=name)))
+    with pytest.raises(ConfigError, match="letters beyond ASCII"), hold_warehouse(warehouse):
+        pass
+
+
+def test_numbers_that_would_be_rounded_are_found(warehouse: PostgresWarehouse) -> None:
+    with psycopg.connect(warehouse.url, autocommit=True) as connection:
+        connection.execute("create schema marts")
+        connection.execute(
+            "create table marts.pay (exact numeric(38, 2), loose numeric, wide numeric(39, 2), id bigint)"
+        )
+    assert inexact_columns(warehouse, "marts") == ["pay.loose", "pay.wide"]
+
+
+def test_dbt_build_by_hand_works_with_the_postgres_target(fresh_project: Project, warehouse: PostgresWarehouse) -> None:
+    parts = warehouse.parts()
+    named = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGDATABASE": "dbname"}
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("dbt")), "build", "--target", "postgres"],
+        cwd=fresh_project.root,
+        env=os.environ | {variable: parts[name] for variable, name in named.items()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "ERROR=0" in done.stdout
