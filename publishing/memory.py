@@ -25,8 +25,8 @@ NOTED = " noted"  # behind the name of a mart whose rows may be published soon
 class Changes:
     """How a candidate differs from the release that stands, as relations of the warehouse.
 
-    `differing` has the rowids of candidate and memory for every row that only one of them has, `changed` the rows of the
-    candidate among them, `then` the keys of the remembered ones, `gone` those of them that the candidate lacks.
+    `differing` has the rowids of candidate and memory for every row that only one of them has, `changed` the
+    candidate's rows among them, `then` the keys of the remembered ones, `gone` those of them that it lacks.
     """
 
     differing: str
