@@ -17,18 +17,21 @@ if TYPE_CHECKING:
 
 SCHEMA = "published"
 HASH = "penstock_row_hash"
+MOST_HELD = 1_000_000  # changed rows that are set apart; more are looked up again where they are needed
 NOTED = " noted"  # behind the name of a mart whose rows may be published soon
 
 
 @dataclass(frozen=True)
 class Changes:
-    """How a candidate differs from the release that stands, as tables of the warehouse.
+    """How a candidate differs from the release that stands, as relations of the warehouse.
 
-    `differing` has the rowids of candidate and memory, and the hash, of every row that only one of them has; `gone` the
-    keys that the candidate lacks.
+    `differing` has the rowids of candidate and memory for every row that only one of them has, `changed` the
+    candidate's rows among them, `then` the keys of the remembered ones, `gone` those of them that it lacks.
     """
 
     differing: str
+    changed: str
+    then: str
     gone: str
     rows_changed: int
     rows_gone: int
@@ -70,46 +73,46 @@ def compare(warehouse: "duckdb.DuckDBPyConnection", candidate: Candidate) -> Cha
 
     Rows are compared by their hash, which covers the key; the few that differ are looked up by their place.
     """
-    differing, gone = quote_identifier(f"differing {candidate.mart}"), quote_identifier(f"gone {candidate.mart}")
+    differing, changed, then, gone = (
+        quote_identifier(f"{what} {candidate.mart}") for what in ("differing", "changed", "then", "gone")
+    )
     memory, keys = _memory(candidate), _keys(candidate)
     warehouse.execute(
-        f"create or replace temp table {differing} as"
-        f" select now_there.place as row_there, remembered.place as row_then, {HASH}"
+        f"create or replace temp table {differing} as select now_there.place as row_there, remembered.place as row_then"
         f" from (select rowid as place, {_hash(candidate)} as {HASH} from {candidate.relation}) as now_there"
         f" full join (select rowid as place, {HASH} from {memory}) as remembered using ({HASH})"
         " where now_there.place is null or remembered.place is null"
     )
-    warehouse.execute(
-        f"create or replace temp table {gone} as select {keys} from {memory}"
-        f" where rowid in (select row_then from {differing} where row_then is not null)"
-        f" and ({keys}) not in (select ({keys}) from {_changed(candidate, differing)})"
-    )
-    row = warehouse.execute(f"select count(row_there), (select count(*) from {gone}) from {differing}").fetchone()
+    row = warehouse.execute(f"select count(row_there) from {differing}").fetchone()
     assert row is not None
-    return Changes(differing, gone, row[0], row[1])
-
-
-def changed_rows(candidate: Candidate, changes: Changes) -> str:
-    """The relation of the candidate's rows that are new or changed."""
-    return _changed(candidate, changes.differing)
+    rows_changed = row[0]
+    rows = f"select * from {candidate.relation} where rowid in ({_places(differing, 'row_there')})"
+    if rows_changed <= MOST_HELD:
+        warehouse.execute(f"create or replace temp table {changed} as {rows}")
+    else:
+        changed = f"({rows})"
+    warehouse.execute(
+        f"create or replace temp table {then} as"
+        f" select {keys} from {memory} where rowid in ({_places(differing, 'row_then')})"
+    )
+    warehouse.execute(f"create or replace temp table {gone} as select * from {then} anti join {changed} using ({keys})")
+    row = warehouse.execute(f"select count(*) from {gone}").fetchone()
+    assert row is not None
+    return Changes(differing, changed, then, gone, rows_changed, row[0])
 
 
 def kept_rows(candidate: Candidate, changes: Changes) -> str:
     """The relation of the candidate's rows that are as they were."""
-    there = f"select row_there from {changes.differing} where row_there is not null"
-    return f"(select * from {candidate.relation} where rowid not in ({there}))"
+    return f"(select * from {candidate.relation} where rowid not in ({_places(changes.differing, 'row_there')}))"
 
 
 def is_remembered(candidate: Candidate, changes: Changes) -> str:
     """SQL of whether a changed row's key was published before."""
-    then = f"select row_then from {changes.differing} where row_then is not null"
-    keys = _keys(candidate)
-    return f"({keys}) in (select ({keys}) from {_memory(candidate)} where rowid in ({then}))"
+    return f"({_keys(candidate)}) in (select ({_keys(candidate)}) from {changes.then})"
 
 
-def _changed(candidate: Candidate, differing: str) -> str:
-    there = f"select row_there from {differing} where row_there is not null"
-    return f"(select * from {candidate.relation} where rowid in ({there}))"
+def _places(differing: str, side: str) -> str:
+    return f"select {side} from {differing} where {side} is not null"
 
 
 def note(warehouse: "duckdb.DuckDBPyConnection", candidate: Candidate) -> None:
@@ -129,10 +132,8 @@ def remember(
             noted, name = _memory(candidate, NOTED), quote_identifier(candidate.mart)
             warehouse.execute(f"alter table {noted} rename to {name}")
         elif not changes.is_empty:
-            there = f"select row_there from {changes.differing} where row_there is not null"
-            then = f"select row_then from {changes.differing} where row_then is not null"
-            warehouse.execute(f"delete from {memory} where rowid in ({then})")
-            warehouse.execute(f"insert into {memory} {_hashed(candidate)} where rowid in ({there})")
+            warehouse.execute(f"delete from {memory} where rowid in ({_places(changes.differing, 'row_then')})")
+            warehouse.execute(f"insert into {memory} {_hashed(candidate, changes.changed)}")
     warehouse.execute(f"create or replace table {SCHEMA}.releases (mart varchar, release varchar, signature varchar)")
     warehouse.executemany(
         f"insert into {SCHEMA}.releases values (?, ?, ?)",
@@ -145,8 +146,8 @@ def _hash(candidate: Candidate) -> str:
     return f"hash({', '.join(column.quoted for column in candidate.columns)})"
 
 
-def _hashed(candidate: Candidate) -> str:
-    return f"select {_keys(candidate)}, {_hash(candidate)} as {HASH} from {candidate.relation}"
+def _hashed(candidate: Candidate, rows: str | None = None) -> str:
+    return f"select {_keys(candidate)}, {_hash(candidate)} as {HASH} from {rows or candidate.relation}"
 
 
 def _memory(candidate: Candidate, suffix: str = "") -> str:

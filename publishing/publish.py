@@ -173,7 +173,7 @@ class _Publication:
             with target.explained(self._dsn, name):
                 is_known = name in known and not plan.changes_table and name in self._measures
                 found = memory.compare(self._source, candidate) if is_known else None
-                rows = candidate.relation if found is None else memory.changed_rows(candidate, found)
+                rows = candidate.relation if found is None else found.changed
                 candidates.refuse_flaws(self._source, candidate, rows)
                 total = candidates.count_rows(self._source, candidate)
                 work = _Work(mart, total, plan, found, not plan.is_new and self._is_edited(mart, plan))
@@ -244,7 +244,7 @@ class _Publication:
             return
         changes.make_temporary(self._connection, mart.delta, {**types, changes.ACTION: "text"})
         action = f"if({memory.is_remembered(candidate, found)}, 'changed', 'added')"
-        self._copy(work, mart.delta, {**columns, changes.ACTION: action}, memory.changed_rows(candidate, found), rows)
+        self._copy(work, mart.delta, {**columns, changes.ACTION: action}, found.changed, rows)
         keys = {column.name: column.as_sent for column in candidate.key_columns}
         self._copy(work, mart.delta, {**keys, changes.ACTION: "'removed'"}, found.gone, rows)
         if work.is_edited:
