@@ -26,6 +26,8 @@ class PostgresWarehouse:
     """A Postgres database as the warehouse; as text it says where it is, and no user's secret."""
 
     url: str = field(repr=False)
+    # Where DuckDB puts what does not fit into memory; unset: the system's folder for such.
+    temporary: Path | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         parts = self.parts()

@@ -38,9 +38,10 @@ def quote_literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def warehouse_at(address: str) -> Warehouse:
-    """The warehouse that `address_of` spelt."""
-    return PostgresWarehouse(address) if address.startswith(("postgresql://", "postgres://")) else Path(address)
+def warehouse_at(address: str, temporary: Path | None = None) -> Warehouse:
+    """The warehouse that `address_of` spelt; `temporary` is where DuckDB puts what does not fit into memory."""
+    is_url = address.startswith(("postgresql://", "postgres://"))
+    return PostgresWarehouse(address, temporary) if is_url else Path(address)
 
 
 def address_of(warehouse: Warehouse) -> str:
