@@ -155,6 +155,20 @@ def test_the_lock_goes_with_its_holder(warehouse: PostgresWarehouse) -> None:
         pass
 
 
+def test_a_lock_that_went_with_its_connection_is_taken_again_or_told(
+    warehouse: PostgresWarehouse, postgres: str
+) -> None:
+    ended = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s"
+    with hold_warehouse(warehouse) as keep, psycopg.connect(postgres, autocommit=True) as other:
+        other.execute(ended, [warehouse.parts()["dbname"]])
+        keep()
+        with pytest.raises(LockedError), hold_warehouse(warehouse):
+            pass
+        other.execute(ended, [warehouse.parts()["dbname"]])
+        with hold_warehouse(warehouse), pytest.raises(LockedError):
+            keep()
+
+
 @pytest.mark.parametrize("opened", [open_warehouse, hold_warehouse])
 def test_a_server_out_of_reach_is_told_without_the_password(opened: Any) -> None:
     lost = PostgresWarehouse(f"postgresql://ann:{quote(PASSWORD, safe='')}@127.0.0.1:9/warehouse")
