@@ -4,6 +4,8 @@ The extension that it attaches with comes from the package index; nothing is fet
 """
 
 import importlib.util
+import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,6 +41,7 @@ def attach(warehouse: PostgresWarehouse, *, read_only: bool) -> duckdb.DuckDBPyC
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
     try:
         _load_extension(connection)
+        connection.execute(f"set temp_directory = {_quoted(str(_spill(warehouse)))}")
         if password := parts.pop("password", None):
             # As a secret, because DuckDB tells the rest of a connection string to whoever asks.
             connection.execute(f"create temporary secret {CATALOG} (type postgres, password {_quoted(password)})")
@@ -65,11 +68,10 @@ def detach(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def explain(error: Exception, warehouse: PostgresWarehouse) -> StorageError | None:
-    """What to tell where the database is out of reach or full, or nothing; from an error of DuckDB or of a driver."""
+    """What to tell where the database or a disk is out of reach or full, or nothing."""
     text = str(error)
-    if is_disk_full(text) or any(sign in text for sign in _OUT_OF_REACH):
-        return unusable(error, warehouse)
-    return None
+    is_told = isinstance(error, duckdb.IOException) or is_disk_full(text)
+    return unusable(error, warehouse) if is_told or any(sign in text for sign in _OUT_OF_REACH) else None
 
 
 def inexact_columns(warehouse: PostgresWarehouse, schema: str) -> list[str]:
@@ -88,6 +90,16 @@ def inexact_columns(warehouse: PostgresWarehouse, schema: str) -> list[str]:
         detach(connection)
         connection.close()
     return [column for (column,) in found]
+
+
+def _spill(warehouse: PostgresWarehouse) -> Path:
+    """Where DuckDB puts what does not fit into memory; it makes the folder itself, but none above it."""
+    folder = warehouse.temporary or Path(tempfile.gettempdir())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot write: {error.strerror}", where=str(folder), fix="see temp_dir") from error
+    return folder / f"attached-{os.getpid()}"
 
 
 def _load_extension(connection: duckdb.DuckDBPyConnection) -> None:

@@ -1,7 +1,7 @@
 """A Postgres database as the warehouse: where it is, what no message may show of it, and one run at once."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,8 @@ class PostgresWarehouse:
     """A Postgres database as the warehouse; as text it says where it is, and no user's secret."""
 
     url: str = field(repr=False)
+    # Where DuckDB puts what does not fit into memory; unset: the system's folder for such.
+    temporary: Path | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         parts = self.parts()
@@ -97,12 +99,31 @@ def unusable(error: Exception, warehouse: PostgresWarehouse) -> StorageError:
 
 
 @contextmanager
-def hold(warehouse: PostgresWarehouse) -> Iterator[None]:
+def hold(warehouse: PostgresWarehouse) -> Iterator[Callable[[], None]]:
     """Keep every other run from `warehouse`, whichever machine it is on; the server frees it when we are gone.
 
-    Raises LockedError at once when another run has it, StorageError when the database is out of reach, ConfigError for
-    one that the models cannot be built in.
+    Gives what takes the lock again where it went with its connection. Both raise LockedError at once when another run
+    has it, StorageError when the database is out of reach, ConfigError for one that the models cannot be built in.
     """
+    import psycopg
+
+    connection = _lock(warehouse)
+
+    def keep() -> None:
+        nonlocal connection
+        try:
+            connection.execute("select 1")
+        except psycopg.Error:
+            connection.close()
+            connection = _lock(warehouse)
+
+    try:
+        yield keep
+    finally:
+        connection.close()
+
+
+def _lock(warehouse: PostgresWarehouse) -> "psycopg.Connection[tuple[Any, ...]]":
     import psycopg
     from psycopg.conninfo import make_conninfo
 
@@ -124,7 +145,8 @@ def hold(warehouse: PostgresWarehouse) -> Iterator[None]:
                 where=str(warehouse),
                 fix="wait for it to end, then run again",
             )
-        yield
+        stack.pop_all()
+    return connection
 
 
 def _check_server(connection: "psycopg.Connection[tuple[Any, ...]]", warehouse: PostgresWarehouse) -> None:

@@ -131,7 +131,7 @@ class Settings(Section):
     def warehouse(self) -> Warehouse:
         """The DuckDB file, or the Postgres database."""
         if self.warehouse_url is not None:
-            return PostgresWarehouse(self.warehouse_url.get_secret_value())
+            return PostgresWarehouse(self.warehouse_url.get_secret_value(), self.temporary)
         return self.work_dir / "warehouse.duckdb"
 
     @property

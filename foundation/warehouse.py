@@ -5,7 +5,7 @@ in Postgres.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
@@ -38,9 +38,10 @@ def quote_literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def warehouse_at(address: str) -> Warehouse:
-    """The warehouse that `address_of` spelt."""
-    return PostgresWarehouse(address) if address.startswith(("postgresql://", "postgres://")) else Path(address)
+def warehouse_at(address: str, temporary: Path | None = None) -> Warehouse:
+    """The warehouse that `address_of` spelt; `temporary` is where DuckDB puts what does not fit into memory."""
+    is_url = address.startswith(("postgresql://", "postgres://"))
+    return PostgresWarehouse(address, temporary) if is_url else Path(address)
 
 
 def address_of(warehouse: Warehouse) -> str:
@@ -48,10 +49,13 @@ def address_of(warehouse: Warehouse) -> str:
     return warehouse.url if isinstance(warehouse, PostgresWarehouse) else str(warehouse)
 
 
-def hold_warehouse(warehouse: Warehouse) -> AbstractContextManager[None]:
-    """Keep every other run from the warehouse. Raises LockedError at once when another run has it."""
+def hold_warehouse(warehouse: Warehouse) -> AbstractContextManager[Callable[[], None]]:
+    """Keep every other run from the warehouse, and give what makes sure of it again after a while.
+
+    Both raise LockedError at once when another run has it.
+    """
     # The lock of a DuckDB file is that of its writer, and the work folder that it lies in has its own.
-    return hold(warehouse) if isinstance(warehouse, PostgresWarehouse) else nullcontext()
+    return hold(warehouse) if isinstance(warehouse, PostgresWarehouse) else nullcontext(lambda: None)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from foundation.errors import GateError
@@ -45,6 +46,7 @@ def judge(worker: Worker, settings: Settings, gate: str, run_id: str, emit: Emit
         {
             "gate": gate,
             "warehouse": address_of(settings.warehouse),
+            "temporary": str(settings.temporary),
             "run_id": run_id,
             "failure_threshold_percent": settings.failure_threshold_percent,
         },
@@ -66,7 +68,7 @@ def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
 
     result = run_gate(
         job["gate"],
-        warehouse_at(job["warehouse"]),
+        warehouse_at(job["warehouse"], Path(job["temporary"])),
         run_id=job["run_id"],
         failure_threshold_percent=job["failure_threshold_percent"],
         emit=emit,

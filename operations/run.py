@@ -5,7 +5,7 @@ import threading
 import traceback
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -68,13 +68,13 @@ def run(root: Path, settings: Settings, request: Request, console: Console) -> d
         except OSError as error:
             raise StorageError(f"logs cannot be written: {error.strerror}", where=str(settings.work_dir)) from error
         structlog.contextvars.bind_contextvars(run_id=run_id)
-        stack.enter_context(hold_warehouse(settings.warehouse))
+        keep = stack.enter_context(hold_warehouse(settings.warehouse))
         ledger = Ledger(settings.warehouse, run_id)
         for cut_off in ledger.start(request.command, started_at, record.as_of):
             record.notes.append(f"run {cut_off} was cut off; this run goes on from what it left")
         show = stack.enter_context(progress(console, settings.progress_update_ms))
         emit = _both(show, logs.listener(), record)
-        stages = _Stages(root, settings, request, record, ledger, emit, stack)
+        stages = _Stages(root, settings, request, record, ledger, emit, stack, keep)
         _do(stages, request, record)
         summary = _finish(stages, record, ledger)
     print_summary(summary, console)
@@ -165,7 +165,9 @@ class _Stages:
         ledger: Ledger,
         emit: Emit,
         stack: ExitStack,
+        keep: Callable[[], None],
     ) -> None:
+        self._keep = keep
         self.root, self.settings, self.request = root, settings, request
         self.record, self.ledger, self.emit = record, ledger, emit
         worker_log = settings.work_dir / "logs" / "workers.log"
@@ -314,6 +316,7 @@ class _Stages:
         started_at = datetime.now(UTC)
         self.emit(Event("started", name))
         try:
+            self._keep()
             yield counts
         except BaseException as error:
             text = _why(error)

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
+from foundation import attaching
 from foundation.attaching import inexact_columns
 from foundation.errors import ConfigError, LockedError, StorageError
 from foundation.warehouse import PostgresWarehouse, Warehouse, address_of, hold_warehouse, open_warehouse, warehouse_at
@@ -154,6 +155,20 @@ def test_the_lock_goes_with_its_holder(warehouse: PostgresWarehouse) -> None:
         pass
 
 
+def test_a_lock_that_went_with_its_connection_is_taken_again_or_told(
+    warehouse: PostgresWarehouse, postgres: str
+) -> None:
+    ended = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s"
+    with hold_warehouse(warehouse) as keep, psycopg.connect(postgres, autocommit=True) as other:
+        other.execute(ended, [warehouse.parts()["dbname"]])
+        keep()
+        with pytest.raises(LockedError), hold_warehouse(warehouse):
+            pass
+        other.execute(ended, [warehouse.parts()["dbname"]])
+        with hold_warehouse(warehouse), pytest.raises(LockedError):
+            keep()
+
+
 @pytest.mark.parametrize("opened", [open_warehouse, hold_warehouse])
 def test_a_server_out_of_reach_is_told_without_the_password(opened: Any) -> None:
     lost = PostgresWarehouse(f"postgresql://ann:{quote(PASSWORD, safe='')}@127.0.0.1:9/warehouse")
@@ -179,6 +194,26 @@ def test_a_connection_that_breaks_is_told_in_one_line(warehouse: PostgresWarehou
         break_while_writing(warehouse, postgres)
     with open_warehouse(warehouse) as connection:
         assert connection.execute("select count(*) from numbers").fetchall() == [(0,)]
+
+
+def test_what_does_not_fit_into_memory_goes_to_the_temporary_folder(
+    warehouse: PostgresWarehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with open_warehouse(PostgresWarehouse(warehouse.url, tmp_path / "tmp" / "deep")) as connection:
+        connection.execute("set memory_limit = '60MB'")
+        rows = connection.execute("select md5(range::varchar) as text from range(2_000_000) order by text")
+        assert rows.fetchone() is not None
+        assert list((tmp_path / "tmp" / "deep").glob("attached-*/*"))
+    assert list((tmp_path / "here").iterdir()) == []
+    assert not list((tmp_path / "tmp" / "deep").glob("attached-*/*"))
+
+
+def test_a_missing_extension_is_named(warehouse: PostgresWarehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attaching, "_PACKAGE", "package_that_is_not_there")
+    with pytest.raises(ConfigError, match="install the package duckdb-extension-postgres-scanner=="):
+        open_warehouse(warehouse).__enter__()
 
 
 @pytest.mark.parametrize(
