@@ -50,11 +50,6 @@ class Mart:
         """All columns of the mart."""
         return sql.SQL(", ").join(sql.Identifier(column.name) for column in self.candidate.columns)
 
-    @property
-    def keys(self) -> sql.Composed:
-        """The columns of its key."""
-        return sql.SQL(", ").join(sql.Identifier(name) for name in self.candidate.output.key)
-
     def same_key(self, one: str, other: str) -> sql.Composed:
         """Whether two rows have one key."""
         return sql.SQL(" and ").join(
