@@ -214,10 +214,13 @@ class _Publication:
         name = mart.candidate.mart
         found = watch.edits(self._connection, self._schema, name)
         is_watched = watch.is_watched(self._connection, self._schema, name)
-        if name not in self._measures or (is_watched and not found):
+        if is_watched and not found:
             return False
-        # What the trigger saw, or could not see, counts where it made a difference.
-        if not plan.changes_table and changes.are_alike(changes.measure(self._connection, mart), self._measures[name]):
+        # What the trigger saw, or could not see, counts where it made a difference to what the release showed.
+        before = self._measures.get(name)
+        if before is None or (
+            not plan.changes_table and changes.are_alike(changes.measure(self._connection, mart), before)
+        ):
             watch.mark_seen(self._connection, self._schema, name, self._stands.run_id if self._stands else "")
             return False
         who = f" ({found[-1]})" if found else ""
@@ -301,10 +304,9 @@ class _Publication:
         history.ensure(connection, self._schema, work.name, work.plan.types)
         if work.changes is None:
             changes.find_all(connection, mart)
-        else:
-            if work.is_edited:
-                assert self._stands is not None
-                changes.put_right(connection, mart, self._stands.published_at)
+        elif work.is_edited:
+            assert self._stands is not None
+            changes.put_right(connection, mart, self._stands.published_at)
         delta = changes.apply(connection, mart, self._release_id, work.rows_total)
         _run(connection, work.plan.after_rows)
         return delta

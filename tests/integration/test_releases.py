@@ -292,6 +292,10 @@ def test_a_mart_that_is_no_output_any_more_is_told_and_stays(warehouse: Path, ds
     ]
     assert orders(dsn) == SOME
     assert ask(dsn, "select count(*) from totals") == [0]
+    tell(dsn, "update orders set note = 'edited'")  # nobody's concern, until it is an output again
+    put(warehouse, SOME)
+    go(warehouse, dsn)
+    assert orders(dsn) == SOME
 
 
 def test_a_statement_that_changed_nothing_is_no_edit(warehouse: Path, dsn: str) -> None:
