@@ -19,9 +19,10 @@ import duckdb
 import numpy as np
 import typer
 
+from benchmarks import SEED
+
 Format = Literal["csv", "ndjson", "json", "pages"]
 
-SEED = 2026
 CHUNK_ROWS = 200_000
 DEFAULT_FOLDER = Path(tempfile.gettempdir()) / "penstock-benchmarks"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import duckdb
 
-from benchmarks.data import SEED
+from benchmarks import SEED
 from foundation.settings import Output
 from foundation.warehouse import open_warehouse
 

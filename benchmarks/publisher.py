@@ -22,10 +22,12 @@ def publish(warehouse: str, dsn: str, outputs: str) -> dict[str, Any]:
     """The marts of a warehouse, once; what was made of them, and the seconds without the start of the process."""
     from benchmarks.marts import OUTPUTS
     from foundation.events import ignore
+    from foundation.imports import refuse_import
     from publishing.publish import publish as publish_marts
     from publishing.releases import Origin
     from publishing.target import Destination
 
+    refuse_import("pandas")  # as the command line does
     started = time.perf_counter()
     release = publish_marts(Path(warehouse), OUTPUTS[outputs], Destination(dsn), Origin("bench"), ignore)
     seconds = time.perf_counter() - started

@@ -40,7 +40,7 @@ def attach(warehouse: PostgresWarehouse, *, read_only: bool) -> duckdb.DuckDBPyC
     options = ["type postgres", *(["read_only"] if read_only else [])]
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
     try:
-        _load_extension(connection)
+        load_extension(connection)
         connection.execute(f"set temp_directory = {_quoted(str(_spill(warehouse)))}")
         if password := parts.pop("password", None):
             # As a secret, because DuckDB tells the rest of a connection string to whoever asks.
@@ -102,7 +102,8 @@ def _spill(warehouse: PostgresWarehouse) -> Path:
     return folder / f"attached-{os.getpid()}"
 
 
-def _load_extension(connection: duckdb.DuckDBPyConnection) -> None:
+def load_extension(connection: duckdb.DuckDBPyConnection) -> None:
+    """Load DuckDB's Postgres extension from its package. Raises ConfigError where that is missing."""
     found = importlib.util.find_spec(_PACKAGE)
     version = f"v{duckdb.__version__}"
     folders = [Path(place) / "extensions" / version for place in (found and found.submodule_search_locations) or ()]

@@ -1,9 +1,8 @@
-"""The candidate marts as the warehouse holds them: their columns, what is wrong with them, their rows as CSV."""
+"""The candidate marts as the warehouse holds them: their columns, what is wrong with them, their rows as sent."""
 
 import difflib
 import re
-from collections.abc import Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 MARTS = "marts"
 ADDED_COLUMNS = ("created_at", "updated_at")  # the publisher's own; no mart may have them
-BATCH_ROWS = 20_000
 
 Fingerprint = Mapping[str, int | Decimal | None]
 
@@ -47,6 +45,26 @@ _POSTGRES_TYPES = {
     "BLOB": "bytea",
     "JSON": "jsonb",
 }
+# The type of DuckDB whose binary form a column of Postgres takes.
+_BINARY_TYPES = {
+    "text": "varchar",
+    "character varying": "varchar",
+    "smallint": "smallint",
+    "integer": "integer",
+    "bigint": "bigint",
+    "real": "float",
+    "double precision": "double",
+    "boolean": "boolean",
+    "date": "date",
+    "time without time zone": "time",
+    "timestamp without time zone": "timestamp",
+    "timestamp with time zone": "timestamptz",
+    "uuid": "uuid",
+    "bytea": "blob",
+}
+_ROOM = (4, 9, 18, 38)  # the digits that decimals of DuckDB have room for, by their width
+_WIDEST = 38
+_MOST_DECIMALS = 36
 _INTEGERS = ("smallint", "integer", "bigint")
 _DAYS = ("date", "timestamp without time zone", "timestamp with time zone")
 _ESCAPED_NUL = r"(^|[^\\])(\\\\)*\\u0000"  # \u0000 in JSON text, but not \\u0000, which is a backslash and letters
@@ -76,18 +94,27 @@ class Column:
         """SQL of a jsonb column's JSON text."""
         return f"to_json({self.quoted})::varchar" if self.is_nested else f"{self.quoted}::varchar"
 
+    def as_sent(self, table_type: str) -> str:
+        """SQL of the value in the type whose binary form the table's column takes, which may be a wider one."""
+        if table_type == "jsonb":
+            return f"chr(1) || {self.as_json}"  # the version of jsonb's binary form, then its text
+        if table_type == "numeric":
+            return f"{self.quoted}::{self._decimal()}"
+        return f"{self.quoted}::{_BINARY_TYPES[table_type]}"
+
+    def _decimal(self) -> str:
+        """A decimal type that takes the values and that DuckDB's extension writes as they are."""
+        width, scale = self.decimal or (_WIDEST, 0)
+        # It pads the decimals to a multiple of four, and must have room for those digits.
+        room = next(digits for digits in _ROOM if width <= digits)
+        padded = -(-scale // 4) * 4
+        return f"decimal({width if padded <= room else min(room + 1, _WIDEST)}, {scale})"
+
     @property
-    def as_sent(self) -> str:
-        """SQL of the value for the CSV. Arrow writes integers, booleans and decimals exactly; the rest is text."""
-        if self.postgres_type == "jsonb":
-            return self.as_json
-        if self.postgres_type in _DAYS:
-            return f"replace({self.quoted}::varchar, ' (BC)', ' BC')"
-        if self.postgres_type == "bytea":
-            return f"'\\x' || hex({self.quoted})"
-        if self.postgres_type in (*_INTEGERS, "boolean") or self.duckdb_type.startswith("DECIMAL"):
-            return self.quoted
-        return f"{self.quoted}::varchar"
+    def decimal(self) -> tuple[int, int] | None:
+        """Width and scale of a decimal."""
+        found = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", self.duckdb_type)
+        return (int(found.group(1)), int(found.group(2))) if found else None
 
     def measures(self, *, in_postgres: bool) -> dict[str, str]:
         """Name and SQL of aggregates that DuckDB and Postgres compute alike, whatever the order of the rows."""
@@ -107,8 +134,7 @@ class Column:
         return found
 
     def _has_safe_sum(self) -> bool:
-        width = re.match(r"DECIMAL\((\d+),", self.duckdb_type)
-        return width is not None and int(width.group(1)) <= 28  # 10 digits are left for the number of rows
+        return self.decimal is not None and self.decimal[0] <= 28  # 10 digits are left for the number of rows
 
     def flaws(self) -> dict[str, str]:
         """What Postgres would refuse, and the SQL condition that finds it."""
@@ -120,6 +146,15 @@ class Column:
                 "text that is not JSON": f"not json_valid({text})",
                 "a NUL byte": f"contains({text}, '\\u0000') and regexp_matches({text}, '{_ESCAPED_NUL}')",
             }
+        if self.postgres_type in _DAYS:
+            day = f"{self.quoted}::date"
+            return {
+                "a day that Postgres does not know": f"isfinite({self.quoted})"
+                f" and ({day} < date '4714-11-24 (BC)' or {day} > date '5874897-12-31')"
+            }
+        if self.duckdb_type in ("HUGEINT", "UHUGEINT"):
+            too_wide = f"{self.quoted} is not null and try_cast({self.quoted} as decimal({_WIDEST}, 0)) is null"
+            return {f"a number of more than {_WIDEST} digits": too_wide}
         return {}
 
 
@@ -213,35 +248,6 @@ def fingerprint_sql(candidate: Candidate, *, in_postgres: bool) -> dict[str, str
     return named
 
 
-def csv_batches(
-    warehouse: "duckdb.DuckDBPyConnection", selected: Sequence[str], relation: str
-) -> Generator[tuple[int, memoryview]]:
-    """Expressions over a relation's rows as CSV without a header, in bounded batches with their number of rows.
-
-    A null is an empty field and every text is quoted, so that an empty text stays one. The next batch is made while
-    one is sent.
-    """
-    from pyarrow import BufferOutputStream
-    from pyarrow.csv import WriteOptions, write_csv
-
-    reader = warehouse.execute(f"select {', '.join(selected)} from {relation}").to_arrow_reader(BATCH_ROWS)
-    options = WriteOptions(include_header=False)
-
-    def make() -> tuple[int, memoryview] | None:
-        batch = next(reader, None)
-        if batch is None:
-            return None
-        sink = BufferOutputStream()
-        write_csv(batch, sink, options)
-        return batch.num_rows, memoryview(sink.getvalue())
-
-    with ThreadPoolExecutor(1, thread_name_prefix="candidate") as pool:
-        following = pool.submit(make)
-        while (made := following.result()) is not None:
-            following = pool.submit(make)
-            yield made
-
-
 def _check_columns(mart: str, output: Output, there: list[str]) -> None:
     named = {
         "key": output.key,
@@ -296,7 +302,7 @@ def _postgres_type(duckdb_type: str) -> str | None:
     if duckdb_type in _POSTGRES_TYPES:
         return _POSTGRES_TYPES[duckdb_type]
     if duckdb_type.startswith("DECIMAL("):
-        return "numeric"
+        return "numeric" if int(duckdb_type.split(",")[1].rstrip(")")) <= _MOST_DECIMALS else None
     if duckdb_type.endswith("]") or duckdb_type.startswith(("STRUCT(", "MAP(")):
         return "jsonb"
     return "text" if duckdb_type.startswith("ENUM(") else None
@@ -325,5 +331,5 @@ def _flaw_error(
     return PublishError(
         f"{candidate.mart}.{column.name} holds {flaw} in {count} row{'s' if count > 1 else ''}",
         where=f"marts.{candidate.mart}, first where {first[0]!r}",
-        fix="mend it in staging or reject the record there; nothing was sent",
+        fix="mend it in staging or reject the record there; nothing was published",
     )

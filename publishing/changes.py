@@ -1,6 +1,6 @@
 """How a published table is made equal to what arrived beside it: the difference, its history, the change, the proof."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -134,78 +134,82 @@ def put_right(connection: Connection, mart: Mart, stands_since: datetime) -> Non
     )
 
 
-def apply(connection: Connection, mart: Mart, release_id: int, rows_total: int) -> MartDelta:
-    """Make the table equal to what arrived, touching only rows that differ; what they were goes into the history."""
+def apply(connection: Connection, mart: Mart, release_id: int, rows_total: int) -> tuple[MartDelta, Measures]:
+    """Make the table equal to what arrived, touching only rows that differ; what they were goes into the history.
+
+    Gives by how much that moved each measure too. Every row is looked up once: its page is at hand for all of it.
+    """
+    columns = (column.name for column in mart.candidate.columns)
+    there = [sql.Identifier(name) for name in (*columns, *history.TIMES)]
     parts = {
         "published": mart.published,
         "delta": mart.delta,
         "action": sql.Identifier(ACTION),
         "same": mart.same_key("t", "d"),
         "names": mart.names,
-        "differs": mart.differs("t", "d"),
+        "history": history.table_of(mart.schema, mart.candidate.mart),
+        "kept": sql.SQL(", ").join([*there, sql.Identifier(history.UNTIL)]),
+        "release": sql.Literal(release_id),
+        "measures": _measures(connection, mart),
     }
     connection.execute(sql.SQL("analyze {delta}").format(**parts))
-    replaced = sql.SQL(", ").join(
-        sql.SQL("t.{}").format(sql.Identifier(name))
-        for name in (*(column.name for column in mart.candidate.columns), *history.TIMES)
-    )
-    connection.execute(
-        sql.SQL(
-            "insert into {history} ({names}, {times}, {until}) select {replaced}, {release}"
-            " from {published} as t join {delta} as d on {same}"
-            " where d.{action} = 'removed' or d.{action} = 'changed' and ({differs})"
-        ).format(
-            **parts,
-            history=history.table_of(mart.schema, mart.candidate.mart),
-            times=sql.SQL(", ").join(map(sql.Identifier, history.TIMES)),
-            until=sql.Identifier(history.UNTIL),
-            replaced=replaced,
-            release=sql.Literal(release_id),
-        )
-    )
     # Removed rows go first, so that a value that must be unique is free for the row that takes it over.
     removed = connection.execute(
-        sql.SQL("delete from {published} as t using {delta} as d where d.{action} = 'removed' and {same}").format(
-            **parts
-        )
+        sql.SQL(
+            "with gone as (delete from {published} as t using {delta} as d where d.{action} = 'removed' and {same}"
+            " returning {replaced})"
+            " insert into {history} ({kept}) select *, {release} from gone"
+        ).format(**parts, replaced=_columns_of("t", there))
     ).rowcount
     new_values = [sql.SQL("{0} = d.{0}").format(sql.Identifier(column.name)) for column in mart.candidate.others]
-    changed = connection.execute(
+    was = [sql.Identifier(f" {number}") for number in range(len(there))]  # no column of a mart is named so
+    changed, *more = _fetch(
+        connection,
         sql.SQL(
-            "update {published} as t set {new_values} from {delta} as d"
-            " where d.{action} = 'changed' and {same} and ({differs})"
-        ).format(**parts, new_values=sql.SQL(", ").join([*new_values, sql.SQL("updated_at = now()")]))
-    ).rowcount
-    added = connection.execute(
+            "with came as (update {published} as t set {new_values} from {delta} as d join {published} as b on {old}"
+            " where d.{action} = 'changed' and ({differs}) and t.ctid = b.ctid and t.tableoid = b.tableoid"
+            " returning {replaced}, {present}),"
+            " replaced as (insert into {history} ({kept}) select {was}, {release} from came)"
+            " select count(*), {measures} from came"
+        ).format(
+            **parts,
+            new_values=sql.SQL(", ").join([*new_values, sql.SQL("updated_at = now()")]),
+            old=mart.same_key("b", "d"),
+            differs=mart.differs("b", "d"),
+            replaced=sql.SQL(", ").join(sql.SQL("b.{} as {}").format(*pair) for pair in zip(there, was, strict=True)),
+            present=_columns_of("t", there),
+            was=sql.SQL(", ").join(was),
+        ),
+    )
+    added, *added_measures = _fetch(
+        connection,
         sql.SQL(
-            "insert into {published} ({names}, created_at, updated_at)"
-            " select {names}, now(), now() from {delta} where {action} = 'added'"
-        ).format(**parts)
-    ).rowcount
-    return MartDelta(added, changed, removed, rows_total)
+            "with came as (insert into {published} ({names}, created_at, updated_at)"
+            " select {names}, now(), now() from {delta} where {action} = 'added' returning {names})"
+            " select count(*), {measures} from came"
+        ).format(**parts),
+    )
+    less = _fetch(
+        connection,
+        sql.SQL("select {measures} from {history} where {until} = {release}").format(
+            **parts, until=sql.Identifier(history.UNTIL)
+        ),
+    )
+    moved = zip(names_of_measures(mart), more, added_measures, less, strict=True)
+    made = {name: Decimal(one or 0) + Decimal(two or 0) - Decimal(three or 0) for name, one, two, three in moved}
+    return MartDelta(added, changed, removed, rows_total), made
 
 
 def measure(connection: Connection, mart: Mart) -> Measures:
     """Counts and sums over all published rows of a mart, and a checksum of them."""
-    return _measured(connection, mart, sql.SQL("{}").format(mart.published))
+    query = sql.SQL("select {} from {}").format(_measures(connection, mart), mart.published)
+    found = _fetch(connection, query)
+    return {name: Decimal(value or 0) for name, value in zip(names_of_measures(mart), found, strict=True)}
 
 
-def measure_after(connection: Connection, mart: Mart, before: Measures, release_id: int) -> Measures:
-    """The same after a change, from what it was before, the rows that were replaced and those that took their place."""
-    replaced = sql.SQL("(select * from {} where {} = {}) as t").format(
-        history.table_of(mart.schema, mart.candidate.mart), sql.Identifier(history.UNTIL), sql.Literal(release_id)
-    )
-    # What this transaction has written bears its time.
-    came = sql.SQL("(select t.* from {} as t join {} as d on {} where t.updated_at = now()) as t").format(
-        mart.published, mart.delta, mart.same_key("t", "d")
-    )
-    less, more = _measured(connection, mart, replaced), _measured(connection, mart, came)
-    return {name: before[name] - less[name] + more[name] for name in more}
-
-
-def names_of_measures(mart: Mart) -> set[str]:
+def names_of_measures(mart: Mart) -> list[str]:
     """What is measured of a mart."""
-    return {*fingerprint_sql(mart.candidate, in_postgres=True), CHECKSUM}
+    return [*fingerprint_sql(mart.candidate, in_postgres=True), CHECKSUM]
 
 
 def are_alike(one: Measures, other: Measures) -> bool:
@@ -224,16 +228,22 @@ def check(mart: Mart, found: Measures, wanted: Mapping[str, Any]) -> None:
             )
 
 
-def _measured(connection: Connection, mart: Mart, rows: sql.Composed) -> Measures:
-    measures = fingerprint_sql(mart.candidate, in_postgres=True)
+def _measures(connection: Connection, mart: Mart) -> sql.Composed:
+    """The aggregates of `names_of_measures`, over rows that have the columns of the mart."""
     # A sum of hashes does not depend on the order, and what is added and taken away adds up.
     if connection.info.server_version >= 140_000:
         checksum = sql.SQL("sum(hash_record_extended(row({}), 0))")
     else:
         checksum = sql.SQL("sum(hashtextextended(row({})::text, 0))")
-    expressions = [sql.SQL(expression) for expression in measures.values()]
-    row = connection.execute(
-        sql.SQL("select {} from {}").format(sql.SQL(", ").join([*expressions, checksum.format(mart.names)]), rows)
-    ).fetchone()
+    expressions = [sql.SQL(expression) for expression in fingerprint_sql(mart.candidate, in_postgres=True).values()]
+    return sql.SQL(", ").join([*expressions, checksum.format(mart.names)])
+
+
+def _columns_of(table: str, columns: Iterable[sql.Identifier]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.SQL("{}.{}").format(sql.Identifier(table), column) for column in columns)
+
+
+def _fetch(connection: Connection, query: sql.Composed) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = connection.execute(query).fetchone()
     assert row is not None
-    return {name: Decimal(value or 0) for name, value in zip([*measures, CHECKSUM], row, strict=True)}
+    return row

@@ -13,7 +13,7 @@ from foundation.events import Emit, Event
 from foundation.settings import Output
 from foundation.warehouse import Warehouse, open_warehouse, quote_identifier, quote_literal
 from publishing import candidates
-from publishing.candidates import BATCH_ROWS, Candidate, Column
+from publishing.candidates import Candidate, Column
 from publishing.releases import Release
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ STAGE = "export"
 KEPT = ".releases"  # the files of each retained release, in a folder with its number
 SORT_MEMORY = "1GB"
 # What spreadsheets take for a formula, behind white space too (OWASP, CSV Injection); a number is none.
+_BATCH_ROWS = 20_000
 _FORMULA = r"^\s*[=+\-@\t\r\n＝＋－＠]"
 
 
@@ -152,7 +153,7 @@ def _write_json(source: "duckdb.DuckDBPyConnection", candidate: Candidate, file:
     """The warehouse makes the text of each record; a batch of texts is one piece of memory, written as it is."""
     # The rows are put in order before their text is made, which is many times as long.
     rows = f"(select * {_ordered(candidate)})"
-    reader = source.execute(f"select {_json_record(candidate)} from {rows}").to_arrow_reader(BATCH_ROWS)
+    reader = source.execute(f"select {_json_record(candidate)} from {rows}").to_arrow_reader(_BATCH_ROWS)
     with file.open("wb") as out:
         out.write(b"[")
         skipped = len(",")  # every record starts with the comma that parts it from the one before

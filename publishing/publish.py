@@ -1,13 +1,13 @@
 """Publishing: the candidate marts become the published tables, all of them in one Postgres transaction."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import duckdb
+import psycopg
 from psycopg import sql
 
 from foundation.errors import LockedError, PublishError
@@ -15,15 +15,14 @@ from foundation.events import Emit, Event
 from foundation.settings import Output
 from foundation.warehouse import Warehouse, open_warehouse
 from publishing import candidates, changes, history, memory, releases, roles, tables, target, watch
-from publishing.candidates import Candidate, Fingerprint, fingerprint
+from publishing.background import Background
+from publishing.candidates import Candidate
 from publishing.changes import Mart
 from publishing.memory import Changes
 from publishing.releases import MartDelta, Measures, Origin, Release, commit
+from publishing.rows import stream
 from publishing.tables import TablePlan
 from publishing.target import Connection, Destination
-
-if TYPE_CHECKING:
-    import duckdb
 
 STAGE = "publish"
 
@@ -52,14 +51,14 @@ def publish(
         if is_file:
             memory.ensure(source)
         with (
-            Fingerprints(source, marts, is_file=is_file) as fingerprints,
+            Background(source, is_file=is_file) as background,
             target.connect(dsn) as connection,
             target.transaction(connection, destination),
         ):
-            publication = _Publication(source, connection, destination, fingerprints, emit)
+            publication = _Publication(source, connection, destination, marts, background, emit)
             works = publication.prepare()
             release = publication.make(works, origin)
-            fingerprints.wait()
+            background.wait()
             commit(connection, dsn, release)
         if is_file:
             memory.remember(source, release, {work.name: (work.mart.candidate, work.changes) for work in works})
@@ -72,43 +71,6 @@ def publish(
         }
         emit(Event("finished", STAGE, mart, counts=counts))
     return release
-
-
-class Fingerprints:
-    """What is counted in the warehouse beside the work in the target, in a thread with a connection of its own."""
-
-    def __init__(
-        self, warehouse: "duckdb.DuckDBPyConnection", marts: Mapping[str, Candidate], *, is_file: bool
-    ) -> None:
-        self.marts, self.is_file = marts, is_file
-        self._cursor = warehouse.cursor() if is_file else warehouse
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fingerprints")
-        self._found = {mart: self._thread.submit(fingerprint, self._cursor, marts[mart]) for mart in marts}
-        if not is_file:  # it has one connection, which the rows need next
-            wait(self._found.values())
-        self._noted: list[Future[None]] = []
-
-    def __enter__(self) -> "Fingerprints":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.shutdown(cancel_futures=True)
-        if self.is_file:
-            self._cursor.close()
-
-    def of(self, mart: str) -> Fingerprint:
-        """Counts and sums over all rows of a candidate, once they are there."""
-        return self._found[mart].result()
-
-    def note(self, marts: Sequence[Candidate]) -> None:
-        """Set down what is to be remembered of marts that are sent whole."""
-        if self.is_file:
-            self._noted += [self._thread.submit(memory.note, self._cursor, candidate) for candidate in marts]
-
-    def wait(self) -> None:
-        """Until all is set down."""
-        for each in self._noted:
-            each.result()
 
 
 @dataclass(frozen=True)
@@ -137,14 +99,15 @@ class _Publication:
 
     def __init__(
         self,
-        source: "duckdb.DuckDBPyConnection",
+        source: duckdb.DuckDBPyConnection,
         connection: Connection,
         destination: Destination,
-        fingerprints: Fingerprints,
+        marts: Mapping[str, Candidate],
+        background: Background,
         emit: Emit,
     ) -> None:
-        self._source, self._connection, self._fingerprints, self._emit = source, connection, fingerprints, emit
-        self._marts = marts = fingerprints.marts
+        self._source, self._connection, self._background, self._emit = source, connection, background, emit
+        self._marts = marts
         self._destination, self._dsn, self._schema = destination, destination.dsn, destination.schema
         roles.make_reader(connection, destination.roles)
         roles.act_as_publisher(connection, destination.roles, self._schema, list(marts))
@@ -153,16 +116,17 @@ class _Publication:
         watch.ensure_log(connection)
         self._stands = releases.standing(connection, self._schema)
         self._release_id = releases.next_id(connection)
+        self._made: dict[str, Measures] = {}  # by how much a change moved what is measured
 
     def prepare(self) -> list[_Work]:
         """What is to be done, with the rows that it takes already in the target."""
         marts = self._marts
         known: set[str] = set()
-        if self._stands and self._fingerprints.is_file:
+        if self._stands and self._background.is_file:
             known = memory.known_marts(self._source, marts, self._stands)
         plans = {
-            name: tables.plan(self._connection, self._schema, candidate, partial(self._fingerprints.of, name))
-            for name, candidate in marts.items()
+            name: tables.plan(self._connection, self._schema, each, partial(self._background.fingerprint, each))
+            for name, each in marts.items()
         }
         for name in sorted(self._measures.keys() - marts.keys()):
             told = f"{self._schema}.{name} is not among the outputs any more; it stays as it is"
@@ -173,13 +137,14 @@ class _Publication:
             with target.explained(self._dsn, name):
                 is_known = name in known and not plan.changes_table and name in self._measures
                 found = memory.compare(self._source, candidate) if is_known else None
-                rows = candidate.relation if found is None else found.changed
-                candidates.refuse_flaws(self._source, candidate, rows)
+                self._background.begin(candidate, is_sent_whole=found is None)
+                if found is not None:
+                    candidates.refuse_flaws(self._source, candidate, found.changed)
                 total = candidates.count_rows(self._source, candidate)
                 work = _Work(mart, total, plan, found, not plan.is_new and self._is_edited(mart, plan))
                 self._bring_over(work)
                 works.append(work)
-        self._fingerprints.note([work.mart.candidate for work in works if work.changes is None])
+        self._background.note([work.mart.candidate for work in works if work.changes is None])
         return works
 
     def make(self, works: Sequence[_Work], origin: Origin) -> Release:
@@ -193,7 +158,7 @@ class _Publication:
             with target.explained(self._dsn, work.name):
                 deltas[work.name] = self._change(work)
                 measures[work.name] = self._measure(work)
-                changes.check(work.mart, measures[work.name], self._fingerprints.of(work.name))
+                changes.check(work.mart, measures[work.name], self._background.fingerprint(work.mart.candidate))
                 if work.is_edited:
                     watch.mark_seen(self._connection, self._schema, work.name, origin.run_id)
         roles.let_readers_in(self._connection, self._destination.roles, self._schema, list(self._marts))
@@ -233,26 +198,26 @@ class _Publication:
         rows = work.rows_total if found is None or work.is_edited else found.rows_changed
         self._emit(Event("started", STAGE, work.name, counts={"rows_total": rows}))
         candidate = mart.candidate
-        columns = {column.name: column.as_sent for column in candidate.columns}
+        columns = {column.name: column.as_sent(types[column.name]) for column in candidate.columns}
         if work.plan.is_new:
             _run(self._connection, work.plan.before_rows)
             # Nobody can have seen a table that this transaction makes, so its rows need not be looked at twice.
-            self._copy(work, mart.published, columns, candidate.relation, rows, "format csv, freeze true")
+            self._copy(work, mart.published, columns, candidate.relation, rows, "format binary, freeze true")
+        elif work.is_done:
             return
-        if work.is_done:
-            return
-        if found is None:
+        elif found is None:
             changes.make_temporary(self._connection, mart.arrived, types)
             self._copy(work, mart.arrived, columns, candidate.relation, rows)
-            return
-        changes.make_temporary(self._connection, mart.delta, {**types, changes.ACTION: "text"})
-        action = f"if({memory.is_remembered(candidate, found)}, 'changed', 'added')"
-        self._copy(work, mart.delta, {**columns, changes.ACTION: action}, found.changed, rows)
-        keys = {column.name: column.as_sent for column in candidate.key_columns}
-        self._copy(work, mart.delta, {**keys, changes.ACTION: "'removed'"}, found.gone, rows)
-        if work.is_edited:
-            changes.make_temporary(self._connection, mart.kept, types)
-            self._copy(work, mart.kept, columns, memory.kept_rows(candidate, found), rows)
+        else:
+            changes.make_temporary(self._connection, mart.delta, {**types, changes.ACTION: "text"})
+            action = f"if({memory.is_remembered(candidate, found)}, 'changed', 'added')"
+            self._copy(work, mart.delta, {**columns, changes.ACTION: action}, found.changed, rows)
+            keys = {column.name: columns[column.name] for column in candidate.key_columns}
+            self._copy(work, mart.delta, {**keys, changes.ACTION: "'removed'"}, found.gone, found.rows_gone)
+            if work.is_edited:
+                changes.make_temporary(self._connection, mart.kept, types)
+                self._copy(work, mart.kept, columns, memory.kept_rows(candidate, found), rows)
+        self._background.refuse_flaws(candidate)
 
     def _copy(
         self,
@@ -260,23 +225,38 @@ class _Publication:
         into: sql.Identifier,
         columns: Mapping[str, str],
         relation: str,
-        rows_to_send: int,
-        options: str = "format csv",
+        rows: int,
+        options: str = "format binary",
     ) -> None:
         """Copy a relation of the warehouse; `columns` are those of the table, with the SQL of what is sent."""
+        if not rows:
+            return
         names = sql.SQL(", ").join(sql.Identifier(name) for name in columns)
         statement = sql.SQL("copy {} ({}) from stdin (" + options + ")").format(into, names)
-        sent = 0
-        with (
-            closing(candidates.csv_batches(self._source, list(columns.values()), relation)) as batches,
-            self._connection.cursor() as cursor,
-            cursor.copy(statement) as copy,
-        ):
-            for rows, text in batches:
-                copy.write(text)
-                sent += rows
-                counts = {"rows_sent": sent, "rows_total": rows_to_send}
-                self._emit(Event("progressed", STAGE, work.name, counts=counts))
+        try:
+            with (
+                closing(stream(self._source, list(columns.values()), relation)) as chunks,
+                self._connection.cursor() as cursor,
+            ):
+                with cursor.copy(statement) as copy:
+                    for chunk, share in chunks:
+                        copy.write(chunk)
+                        if share is not None:
+                            self._tell_sent(work, round(share * rows), rows)
+                self._tell_sent(work, cursor.rowcount, rows)
+        except (psycopg.Error, duckdb.Error) as error:
+            self._background.refuse_flaws(work.mart.candidate)  # which knows the row
+            if isinstance(error, duckdb.DataError | duckdb.NotSupportedError):
+                raise PublishError(
+                    f"the rows of {work.name} cannot be sent: {str(error).splitlines()[0]}",
+                    where=f"marts.{work.name}",
+                    fix="mend the model; nothing was published",
+                ) from error
+            raise
+
+    def _tell_sent(self, work: _Work, rows_sent: int, rows_total: int) -> None:
+        counts = {"rows_sent": rows_sent, "rows_total": rows_total}
+        self._emit(Event("progressed", STAGE, work.name, counts=counts))
 
     def _lock(self, work: _Work) -> None:
         target.lock_table(self._connection, self._schema, work.name, against_readers=work.plan.changes_table)
@@ -307,7 +287,7 @@ class _Publication:
         elif work.is_edited:
             assert self._stands is not None
             changes.put_right(connection, mart, self._stands.published_at)
-        delta = changes.apply(connection, mart, self._release_id, work.rows_total)
+        delta, self._made[work.name] = changes.apply(connection, mart, self._release_id, work.rows_total)
         _run(connection, work.plan.after_rows)
         return delta
 
@@ -315,12 +295,13 @@ class _Publication:
         """Counts and sums over what the transaction would publish; of a known mart, at the cost of its change."""
         before = self._measures.get(work.name, {})
         # A column that may be null from now on is counted from now on.
-        is_known = changes.names_of_measures(work.mart) <= before.keys()
+        is_known = set(changes.names_of_measures(work.mart)) <= before.keys()
         if work.is_done and is_known:
             return before
         if work.changes is None or work.is_edited or not is_known:
             return changes.measure(self._connection, work.mart)
-        return changes.measure_after(self._connection, work.mart, before, self._release_id)
+        made = self._made[work.name]
+        return {name: before[name] + value for name, value in made.items()}
 
 
 def _run(connection: Connection, statements: tuple[sql.Composed, ...]) -> None:

@@ -66,7 +66,7 @@ def _restore(connection: Connection, mart: Mart, release_id: int | None, number:
     total = connection.execute(sql.SQL("select count(*) from {}").format(mart.arrived)).fetchone()
     assert total is not None
     changes.find_all(connection, mart)
-    delta = changes.apply(connection, mart, number, total[0])
+    delta, _ = changes.apply(connection, mart, number, total[0])
     connection.execute(
         sql.SQL(
             "update {} as t set created_at = s.created_at from {} as s where {} and t.created_at <> s.created_at"

@@ -549,5 +549,5 @@ def test_a_session_that_the_administrator_ends_is_told(
             time.sleep(0.1)
 
     with pytest.raises(PublishError, match=r"administrator command|user request|connection was lost"):
-        go(warehouse_of(folder, 2), dsn, emit=end_it)
+        go(warehouse_of(folder, 2, rows=2_000_000), dsn, emit=end_it)
     assert content(dsn) == before
