@@ -11,7 +11,7 @@ from foundation.attaching import inexact_columns
 from foundation.errors import BuildError, ConfigError, LockedError, StorageError
 from foundation.events import Emit, Event
 from foundation.settings import Settings, Switches
-from foundation.warehouse import PostgresWarehouse, Warehouse, address_of, is_disk_full, warehouse_at
+from foundation.warehouse import PostgresWarehouse, Warehouse, address_of, is_disk_full, memory_limit, warehouse_at
 from operations.workers import Worker, serve
 
 STAGE = "build"
@@ -143,6 +143,7 @@ def _point_at(warehouse: Warehouse) -> str:
         variables = {each.keyword.decode(): each.envvar.decode() for each in Conninfo.get_defaults() if each.envvar}
         os.environ.update({variables[name]: text for name, text in warehouse.parts().items() if name in variables})
         return "postgres"
+    os.environ.setdefault("PENSTOCK_BUILD_MEMORY", memory_limit())
     # As profiles.yml spells it by default: dbt parses everything anew when its profile changes.
     here = Path.cwd()
     os.environ["PENSTOCK_WAREHOUSE"] = str(warehouse.relative_to(here) if warehouse.is_relative_to(here) else warehouse)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 STAGE = "export"
 KEPT = ".releases"  # the files of each retained release, in a folder with its number
-SORT_MEMORY = "1GB"
 # What spreadsheets take for a formula, behind white space too (OWASP, CSV Injection); a number is none.
 _BATCH_ROWS = 20_000
 _FORMULA = r"^\s*[=+\-@\t\r\n＝＋－＠]"
@@ -84,7 +83,6 @@ def export(warehouse: Warehouse, outputs: Mapping[str, Output], output_dir: Path
         raise PublishError("there is no warehouse yet", where=str(warehouse), fix="ingest and build first")
     written = []
     with open_warehouse(warehouse, read_only=True) as source:
-        source.execute(f"set memory_limit = '{SORT_MEMORY}'")  # beyond it, sorting goes on beside the warehouse
         for mart, candidate in candidates.describe(source, wanted).items():
             emit(Event("started", STAGE, mart))
             candidates.refuse_flaws(source, candidate, candidate.relation)
