@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
-from publishing import candidates, memory
+from publishing import candidates
 from publishing.candidates import Candidate, Fingerprint
+from publishing.memory import Memory
 
 if TYPE_CHECKING:
     import duckdb
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 class Background:
     """A thread with a connection of its own. A warehouse with one connection has it all done at once instead."""
 
-    def __init__(self, warehouse: "duckdb.DuckDBPyConnection", *, is_file: bool) -> None:
-        self.is_file = is_file
+    def __init__(self, warehouse: "duckdb.DuckDBPyConnection", memory: Memory, *, is_file: bool) -> None:
+        self._memory, self.is_file = memory, is_file
         self._warehouse = warehouse.cursor() if is_file else warehouse
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="background")
         self._fingerprints: dict[str, Future[Fingerprint]] = {}
@@ -50,8 +51,7 @@ class Background:
 
     def note(self, marts: Sequence[Candidate]) -> None:
         """Set down what is to be remembered of marts that are sent whole."""
-        if self.is_file:
-            self._noted += [self._submit(memory.note, candidate) for candidate in marts]
+        self._noted += [self._submit(self._memory.note, candidate) for candidate in marts]
 
     def wait(self) -> None:
         """Until all is set down."""

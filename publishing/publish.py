@@ -18,7 +18,7 @@ from publishing import candidates, changes, history, memory, releases, roles, ta
 from publishing.background import Background
 from publishing.candidates import Candidate
 from publishing.changes import Mart
-from publishing.memory import Changes
+from publishing.memory import Changes, Memory
 from publishing.releases import MartDelta, Measures, Origin, Release, commit
 from publishing.rows import stream
 from publishing.tables import TablePlan
@@ -46,22 +46,18 @@ def publish(
         raise PublishError("there is no warehouse yet", where=str(warehouse), fix="ingest and build first")
     with open_warehouse(warehouse) as source:
         marts = candidates.describe(source, outputs)
-        # Rows of a DuckDB file are known by their place; those of another warehouse are all sent and compared.
-        is_file = isinstance(warehouse, Path)
-        if is_file:
-            memory.ensure(source)
+        remembered = memory.memory_of(warehouse, source)
         with (
-            Background(source, is_file=is_file) as background,
+            Background(source, remembered, is_file=isinstance(warehouse, Path)) as background,
             target.connect(dsn) as connection,
             target.transaction(connection, destination),
         ):
-            publication = _Publication(source, connection, destination, marts, background, emit)
+            publication = _Publication(source, connection, destination, marts, remembered, background, emit)
             works = publication.prepare()
             release = publication.make(works, origin)
             background.wait()
             commit(connection, dsn, release)
-        if is_file:
-            memory.remember(source, release, {work.name: (work.mart.candidate, work.changes) for work in works})
+        remembered.remember(release, {work.name: (work.mart.candidate, work.changes) for work in works})
     for mart, delta in release.marts.items():
         counts = {
             "rows_added": delta.rows_added,
@@ -103,9 +99,11 @@ class _Publication:
         connection: Connection,
         destination: Destination,
         marts: Mapping[str, Candidate],
+        remembered: Memory,
         background: Background,
         emit: Emit,
     ) -> None:
+        self._memory = remembered
         self._source, self._connection, self._background, self._emit = source, connection, background, emit
         self._marts = marts
         self._destination, self._dsn, self._schema = destination, destination.dsn, destination.schema
@@ -121,9 +119,7 @@ class _Publication:
     def prepare(self) -> list[_Work]:
         """What is to be done, with the rows that it takes already in the target."""
         marts = self._marts
-        known: set[str] = set()
-        if self._stands and self._background.is_file:
-            known = memory.known_marts(self._source, marts, self._stands)
+        known = self._memory.known_marts(marts, self._stands) if self._stands else set()
         plans = {
             name: tables.plan(self._connection, self._schema, each, partial(self._background.fingerprint, each))
             for name, each in marts.items()
@@ -136,7 +132,7 @@ class _Publication:
             mart, plan = Mart(self._schema, candidate), plans[name]
             with target.explained(self._dsn, name):
                 is_known = name in known and not plan.changes_table and name in self._measures
-                found = memory.compare(self._source, candidate) if is_known else None
+                found = self._memory.compare(candidate) if is_known else None
                 self._background.begin(candidate, is_sent_whole=found is None)
                 if found is not None:
                     candidates.refuse_flaws(self._source, candidate, found.changed)

@@ -83,5 +83,6 @@ def _check(mart: Mart, release_id: int, found: Measures, recorded: Mapping[str, 
             raise PublishError(
                 f"{name}: release {release_id} had {recorded[name]}, its rows that are kept have {found[name]}",
                 where=f"{mart.schema}.{mart.candidate.mart}",
-                fix="the table was changed by hand: publish puts it right, then roll back; nothing was changed",
+                fix="the table was changed by hand: publish puts it right, then roll back; rows that were"
+                " deleted by hand come back only from the last release on; nothing was changed",
             )

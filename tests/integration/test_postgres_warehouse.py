@@ -16,7 +16,13 @@ import pytest
 from foundation import attaching
 from foundation.attaching import inexact_columns
 from foundation.errors import ConfigError, LockedError, StorageError
+from foundation.events import Event
+from foundation.settings import Output
 from foundation.warehouse import PostgresWarehouse, Warehouse, address_of, hold_warehouse, open_warehouse, warehouse_at
+from publishing.publish import publish
+from publishing.releases import MartDelta, Origin
+from publishing.rollback import rollback
+from publishing.target import Destination
 from tests.conftest import Project, copy_tree, create_database
 
 PASSWORD = "hu'sh \\ 100%/@:x"
@@ -274,3 +280,55 @@ def test_dbt_build_by_hand_works_with_the_postgres_target(fresh_project: Project
     )
     assert done.returncode == 0, done.stdout[-2000:]
     assert "ERROR=0" in done.stdout
+
+
+MART = "id integer, line integer, note text, amount numeric(18, 2), tags jsonb, seen_at timestamptz"
+ORDERS = {
+    (1, 1): "(1, 1, 'a', 100.10, '[1]', timestamptz '2026-01-01 00:00+00')",
+    (1, 2): "(1, 2, null, 2.50, null, null)",
+    (2, 1): """(2, 1, '', -1.00, '{"k": "v"}', timestamptz 'infinity')""",
+}
+
+
+def put_orders(warehouse: PostgresWarehouse, rows: dict[tuple[int, int], str]) -> None:
+    """The mart built anew, as dbt does it, with its rows in another place each time."""
+    with psycopg.connect(warehouse.url) as connection:
+        connection.execute("create schema if not exists marts")
+        connection.execute("drop table if exists marts.orders")
+        connection.execute(f"create table marts.orders ({MART})".encode())
+        connection.execute(f"insert into marts.orders values {', '.join([*rows.values()][::-1])}".encode())
+
+
+def test_only_changed_rows_leave_the_warehouse(warehouse: PostgresWarehouse, postgres: str) -> None:
+    dsn = create_database(postgres)
+    outputs = {"orders": Output(key=["id", "line"])}
+    columns = "id, line, note, amount, tags::text, seen_at::text"
+
+    def go() -> tuple[MartDelta, int]:
+        events: list[Event] = []
+        release = publish(warehouse, outputs, Destination(dsn), Origin("run"), events.append)
+        return release.marts["orders"], next(e.counts["rows_total"] for e in events if e.name == "started")
+
+    def rows(database: str, table: str) -> list[Any]:
+        with psycopg.connect(database) as connection:
+            return connection.execute(f"select {columns} from {table} order by 1, 2".encode()).fetchall()
+
+    put_orders(warehouse, ORDERS)
+    assert go() == (MartDelta(3, 0, 0, 3), 3)
+    assert go() == (MartDelta(0, 0, 0, 3), 0)
+    changed = {**ORDERS, (1, 1): ORDERS[1, 1].replace("100.10", "100.11"), (3, 1): ORDERS[1, 1].replace("(1,", "(3,")}
+    del changed[1, 2]
+    put_orders(warehouse, changed)
+    assert go() == (MartDelta(1, 1, 1, 3), 2)
+    assert rows(dsn, "orders") == rows(warehouse.url, "marts.orders")
+    with psycopg.connect(dsn) as person:
+        person.execute("update orders set note = 'by hand'")
+        person.execute("insert into orders (id, line) values (9, 9)")
+    go()
+    assert rows(dsn, "orders") == rows(warehouse.url, "marts.orders")
+    rollback(Destination(dsn), 1, Origin("back"), lambda _: None)
+    assert len(rows(dsn, "orders")) == 3
+    assert go() == (MartDelta(1, 1, 1, 3), 3)  # the target shows another release than the warehouse remembers
+    put_orders(warehouse, {(1, 1): changed[1, 1]})
+    assert go() == (MartDelta(0, 0, 2, 1), 0)
+    assert rows(dsn, "orders") == rows(warehouse.url, "marts.orders")

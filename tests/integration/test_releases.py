@@ -122,7 +122,7 @@ def test_a_warehouse_that_missed_the_commit_compares_every_row(
     go(warehouse, dsn)
     put(warehouse, {**SOME, (1, 1): ("b", 1)})
     with monkeypatch.context() as patched:
-        patched.setattr("publishing.memory.remember", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr("publishing.memory.Memory.remember", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             go(warehouse, dsn)
     put(warehouse, {(1, 1): ("b", 1)})
