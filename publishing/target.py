@@ -40,6 +40,7 @@ _STILL = "the target still shows the release before"
 _WAY_THERE = "check that the server runs, that it can be reached from here, and DATABASE_URL"
 # What to check, by a word of the refusal, be it the server's or libpq's.
 _WAYS_IN = {
+    "No space left": "make space on the server's disk, then run again",
     "password": "check the user and the password in DATABASE_URL",
     "pg_hba.conf": "check user, database and sslmode in DATABASE_URL, and whom the server's pg_hba.conf lets in",
     **dict.fromkeys(("SSL", "certificate"), "check the host, sslmode, sslrootcert, sslcert and sslkey in DATABASE_URL"),

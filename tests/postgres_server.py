@@ -9,7 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -66,15 +66,23 @@ class PostgresServer:
             self._process = subprocess.Popen(  # type: ignore[call-overload]
                 command, stdout=log, stderr=log, start_new_session=True, **embedded_home.run_as(self.place)
             )
+        assert self._answers(), self.place.log.read_text()[-2000:]
+
+    def recover(self) -> None:
+        """Wait until it is back after a crash; start it where that has ended it."""
+        if not self._answers():
+            self.start()
+
+    def _answers(self) -> bool:
+        """Whether it lets us in, be it after a while; False when it has ended."""
+        assert self._process is not None
         deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
+        while self._process.poll() is None and time.monotonic() < deadline:
+            with suppress(psycopg.OperationalError):
                 psycopg.connect(self.url()).close()
-                return
-            except psycopg.OperationalError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(self.place.log.read_text()[-2000:]) from None
-                time.sleep(0.02)
+                return True
+            time.sleep(0.02)
+        return False
 
     def stop(self, how: int = signal.SIGINT) -> None:
         """Stop it: SIGINT ends all sessions (`-m fast`), SIGQUIT leaves all as it is (`-m immediate`)."""
