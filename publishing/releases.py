@@ -288,6 +288,8 @@ def _was_committed(dsn: str, release: Release) -> bool:
 
 
 def _is_written(connection: Connection, release: Release) -> bool:
+    if not is_there(connection):  # the first publish of all, which would have made the table too
+        return False
     row = connection.execute(
         sql.SQL("select from {} where release_id = %s and run_id = %s and published_at = %s").format(RELEASES),
         [release.release_id, release.run_id, release.published_at],

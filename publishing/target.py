@@ -37,6 +37,14 @@ class Destination:
 
 
 _STILL = "the target still shows the release before"
+_WAY_THERE = "check that the server runs, that it can be reached from here, and DATABASE_URL"
+# What to check, by a word of the refusal, be it the server's or libpq's.
+_WAYS_IN = {
+    "No space left": "make space on the server's disk, then run again",
+    "password": "check the user and the password in DATABASE_URL",
+    "pg_hba.conf": "check user, database and sslmode in DATABASE_URL, and whom the server's pg_hba.conf lets in",
+    **dict.fromkeys(("SSL", "certificate"), "check the host, sslmode, sslrootcert, sslcert and sslkey in DATABASE_URL"),
+}
 
 
 def describe(dsn: str) -> str:
@@ -223,16 +231,17 @@ def _explain(error: psycopg.Error, dsn: str, mart: str | None, *, connecting: bo
     where = describe(dsn) + (f", table {mart}" if mart else "")
     told = _told(error, dsn)
     if connecting:
-        return PublishError(
-            f"cannot connect to the publish target: {told}",
-            where=where,
-            fix="check that the server runs, that it can be reached from here, and DATABASE_URL",
-        )
+        fix = next((fix for word, fix in _WAYS_IN.items() if word in told), _WAY_THERE)
+        return PublishError(f"cannot connect to the publish target: {told}", where=where, fix=fix)
     if isinstance(error, errors.LockNotAvailable | errors.DeadlockDetected):
         return LockedError(f"a lock was not to be had: {told}", where=where, fix=f"run again; {_STILL}")
     if isinstance(error, errors.QueryCanceled):
         return PublishError(
             told, where=where, fix=f"where that is a timeout, raise statement_timeout_seconds; {_STILL}"
+        )
+    if isinstance(error, errors.DiskFull):
+        return PublishError(
+            f"the publish target's disk is full: {told}", where=where, fix=f"make space there, then run again; {_STILL}"
         )
     if isinstance(error, errors.InsufficientPrivilege):
         return PublishError(told, where=where, fix=f"grant it to the user of DATABASE_URL; {_STILL}")
@@ -250,7 +259,8 @@ def _explain(error: psycopg.Error, dsn: str, mart: str | None, *, connecting: bo
             where=where + (f", column {column}" if column else ""),
             fix=f"mend the model; {_STILL}",
         )
-    if isinstance(error, errors.OperationalError) and error.sqlstate is None:
+    # 57P is the class of a server that ends a session, or all of them.
+    if isinstance(error, errors.OperationalError) and (error.sqlstate or "57P").startswith("57P"):
         return PublishError(f"the connection was lost: {told}", where=where, fix=f"run again; {_STILL}")
     return PublishError(told, where=where, fix=f"mend it and run again; {_STILL}")
 
