@@ -24,7 +24,7 @@ from psycopg import sql
 from foundation.errors import PublishError
 from foundation.events import Emit, Event, ignore
 from foundation.settings import Output
-from publishing import memory
+from publishing.memory import Memory
 from publishing.publish import publish
 from publishing.releases import Origin, Release
 from publishing.target import Destination
@@ -314,7 +314,7 @@ def interrupted(
             (connection, "execute"),
             (connection, "commit"),
             (psycopg.Copy, "write"),
-            (memory, "remember"),
+            (Memory, "remember"),
         ):
             patched.setattr(holder, name, counted(getattr(holder, name)))
         work()
