@@ -24,7 +24,7 @@ from psycopg import sql
 from foundation.errors import PublishError
 from foundation.events import Emit, Event, ignore
 from foundation.settings import Output
-from publishing import memory
+from publishing import memory, releases
 from publishing.publish import publish
 from publishing.releases import Origin, Release
 from publishing.target import Destination
@@ -492,5 +492,37 @@ def test_a_server_whose_whole_disk_is_full_shows_the_release_before_once_it_is_b
         assert shown(dsn) == before
         assert go(warehouse, dsn).release_id == 2
         assert shown(dsn)[0] == [(2, 6 * MANY)]
+    finally:
+        server.stop()
+
+
+def test_a_disk_that_is_full_at_the_commit_is_named_too(
+    disk: SmallDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(releases, "COMMIT_SECONDS", 3.0)
+    server = PostgresServer(disk.folder)
+    server.start()
+    try:
+        dsn = server.url(server.create_database())
+        warehouse = tmp_path / "warehouse.duckdb"
+        go(put_version(warehouse, 1), dsn)
+        before = shown(dsn)
+        commit = psycopg.Connection.commit
+
+        def commit_without_space(connection: psycopg.Connection[Any]) -> None:
+            monkeypatch.setattr(psycopg.Connection, "commit", commit)
+            ask(dsn, "select pg_switch_wal()")  # the log goes on in a new file
+            disk.leave(0)
+            connection.commit()
+
+        monkeypatch.setattr(psycopg.Connection, "commit", commit_without_space)
+        with pytest.raises(
+            PublishError, match=r"lost while committing, and the (release was|target does) not .*No space"
+        ):
+            go(put_version(warehouse, 2), dsn)
+        disk.leave(800)
+        server.recover()
+        assert shown(dsn) == before
+        assert go(warehouse, dsn).release_id == 2
     finally:
         server.stop()
