@@ -259,7 +259,7 @@ def test_the_password_is_nowhere_but_in_the_environment(server: PostgresServer, 
         while not is_over.is_set():
             for process in psutil.process_iter(["cmdline"]):
                 commands.add(" ".join(process.info["cmdline"] or []))
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     with ThreadPoolExecutor() as pool:
         watching = pool.submit(watch)
