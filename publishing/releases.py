@@ -238,9 +238,10 @@ def commit(connection: Connection, dsn: str, release: Release) -> None:
     try:
         connection.commit()
     except psycopg.OperationalError as error:
-        if release.is_new and not _was_committed(dsn, release):
+        why = target.message_of(error, dsn)
+        if release.is_new and not _was_committed(dsn, release, why):
             raise PublishError(
-                "the connection was lost while committing, and the release was not made",
+                f"the connection was lost while committing, and the release was not made: {why}",
                 where=target.describe(dsn),
                 fix="run again; the target still shows the release before",
             ) from error
@@ -271,7 +272,7 @@ def entries(connection: Connection, schema: str, last: int) -> Sequence[Entry]:
     ]
 
 
-def _was_committed(dsn: str, release: Release) -> bool:
+def _was_committed(dsn: str, release: Release, why: str) -> bool:
     deadline = time.monotonic() + COMMIT_SECONDS
     while True:
         # Only when the lost session has ended is the publisher's lock free, and the answer final.
@@ -280,7 +281,7 @@ def _was_committed(dsn: str, release: Release) -> bool:
                 return _is_written(connection, release)
         if time.monotonic() > deadline:
             raise PublishError(
-                "the connection was lost while committing, and the target does not come back",
+                f"the connection was lost while committing, and the target does not come back: {why}",
                 where=f"{target.describe(dsn)}, release {release.release_id}",
                 fix="run again when it is there: a release that was made is found, and one that was not is made",
             )

@@ -229,7 +229,7 @@ def _parse(dsn: str) -> dict[str, Any]:
 
 def _explain(error: psycopg.Error, dsn: str, mart: str | None, *, connecting: bool) -> PenstockError:
     where = describe(dsn) + (f", table {mart}" if mart else "")
-    told = _told(error, dsn)
+    told = message_of(error, dsn)
     if connecting:
         fix = next((fix for word, fix in _WAYS_IN.items() if word in told), _WAY_THERE)
         return PublishError(f"cannot connect to the publish target: {told}", where=where, fix=fix)
@@ -265,7 +265,8 @@ def _explain(error: psycopg.Error, dsn: str, mart: str | None, *, connecting: bo
     return PublishError(told, where=where, fix=f"mend it and run again; {_STILL}")
 
 
-def _told(error: psycopg.Error, dsn: str) -> str:
+def message_of(error: psycopg.Error, dsn: str) -> str:
+    """What an error says, in a line and without the password."""
     # libpq adds lines of advice, and where a name has several addresses a list of all attempts.
     lines = [line.strip("- \t") for line in str(error).splitlines() if line.strip() and "Multiple" not in line]
     told = error.diag.message_primary or (lines[0] if lines else type(error).__name__)

@@ -24,7 +24,7 @@ from psycopg import sql
 from foundation.errors import PublishError
 from foundation.events import Emit, Event, ignore
 from foundation.settings import Output
-from publishing.memory import Memory
+from publishing import releases
 from publishing.publish import publish
 from publishing.releases import Origin, Release
 from publishing.target import Destination
@@ -227,11 +227,11 @@ def test_a_client_certificate_is_shown_where_the_server_asks_for_one(
     assert "requires a valid client certificate" in refused(warehouse, tls.url(database, **verified))
 
     certificate = authority[0].issue_cert(common_name="ada")
-    shown_files = {"sslcert": tmp_path / "ada.pem", "sslkey": tmp_path / "ada.key"}
-    certificate.cert_chain_pems[0].write_to_path(shown_files["sslcert"])
-    shown_files["sslkey"].touch(mode=0o600)
-    certificate.private_key_pem.write_to_path(shown_files["sslkey"])
-    dsn = tls.url(database, **verified, **{name: str(file) for name, file in shown_files.items()})
+    client = {"sslcert": tmp_path / "ada.pem", "sslkey": tmp_path / "ada.key"}
+    certificate.cert_chain_pems[0].write_to_path(client["sslcert"])
+    client["sslkey"].touch(mode=0o600)
+    certificate.private_key_pem.write_to_path(client["sslkey"])
+    dsn = tls.url(database, **verified, **{name: str(file) for name, file in client.items()})
     assert go(warehouse, dsn).release_id == 1
     assert shown(dsn)[0] == [(1, 2 * ROWS)]
 
@@ -259,7 +259,7 @@ def test_the_password_is_nowhere_but_in_the_environment(server: PostgresServer, 
         while not is_over.is_set():
             for process in psutil.process_iter(["cmdline"]):
                 commands.add(" ".join(process.info["cmdline"] or []))
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     with ThreadPoolExecutor() as pool:
         watching = pool.submit(watch)
@@ -389,10 +389,15 @@ def test_a_first_publish_that_loses_its_commit_is_told_as_soon_as_the_server_is_
     one, other, dsn = [server.url(server.create_database()) for _ in range(3)]
     go(warehouse, one)  # makes the roles of all databases
     calls = interrupted(monkeypatch, 0, lambda: None, lambda: go(warehouse, other))
+
+    def leave_for_a_while() -> None:
+        server.stop()
+        threading.Timer(2, server.start).start()
+
     began = time.monotonic()
     with pytest.raises(PublishError, match="lost while committing, and the release was not made"):
-        interrupted(monkeypatch, calls - 1, server.restart, lambda: go(warehouse, dsn))
-    assert time.monotonic() - began < 20
+        interrupted(monkeypatch, calls - 1, leave_for_a_while, lambda: go(warehouse, dsn))
+    assert 2 < time.monotonic() - began < 20
     assert go(warehouse, dsn).release_id == 1
 
 
@@ -492,5 +497,37 @@ def test_a_server_whose_whole_disk_is_full_shows_the_release_before_once_it_is_b
         assert shown(dsn) == before
         assert go(warehouse, dsn).release_id == 2
         assert shown(dsn)[0] == [(2, 6 * MANY)]
+    finally:
+        server.stop()
+
+
+def test_a_disk_that_is_full_at_the_commit_is_named_too(
+    disk: SmallDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(releases, "COMMIT_SECONDS", 3.0)
+    server = PostgresServer(disk.folder)
+    server.start()
+    try:
+        dsn = server.url(server.create_database())
+        warehouse = tmp_path / "warehouse.duckdb"
+        go(put_version(warehouse, 1), dsn)
+        before = shown(dsn)
+        commit = psycopg.Connection.commit
+
+        def commit_without_space(connection: psycopg.Connection[Any]) -> None:
+            monkeypatch.setattr(psycopg.Connection, "commit", commit)
+            ask(dsn, "select pg_switch_wal()")  # the log goes on in a new file
+            disk.leave(0)
+            connection.commit()
+
+        monkeypatch.setattr(psycopg.Connection, "commit", commit_without_space)
+        with pytest.raises(
+            PublishError, match=r"lost while committing, and the (release was|target does) not .*No space"
+        ):
+            go(put_version(warehouse, 2), dsn)
+        disk.leave(800)
+        server.recover()
+        assert shown(dsn) == before
+        assert go(warehouse, dsn).release_id == 2
     finally:
         server.stop()
