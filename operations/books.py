@@ -84,7 +84,8 @@ class Closing:
     @property
     def gaps(self) -> list[str]:
         """What does not add up."""
-        return [book.gap for book in (*self.books, *self.candidates) if book.gap]
+        gaps = [*(book.gap for book in self.books), *(mart.gap for mart in self.candidates)]
+        return [gap for gap in gaps if gap]
 
 
 def close_books(
@@ -211,14 +212,16 @@ def _source_book(counted: Counted, source: str, part: str, loaded: Tally) -> Sou
     read, skipped = counted.read.get(place, (0, 0))
     letters = counted.letters.get(place, Tally())
     outcomes = counted.outcomes.get(place, {})
-    judged = (outcomes.get(name, Tally()).count for name in ("accepted", "duplicate", "rejected"))
+    judged = {name: outcomes.get(name, Tally()).count for name in ("accepted", "duplicate", "rejected")}
     return SourceBook(
         source,
-        read,
-        loaded.count,
-        letters.count,
-        skipped,
-        *judged,
+        records_read=read,
+        records_loaded=loaded.count,
+        records_dead_lettered=letters.count,
+        records_skipped=skipped,
+        count_accepted=judged["accepted"],
+        count_duplicate=judged["duplicate"],
+        count_rejected=judged["rejected"],
         partition=part,
         checksum_loaded=loaded.checksum,
         checksum_dead_lettered=letters.checksum,
