@@ -49,7 +49,7 @@ def rebuild(root: Path, settings: Settings, run_id: str, console: Console, *, an
                 where="--as-of",
                 fix="name a run that closed its books with this version: penstock status",
             )
-        _refuse(root, closing, any_models=any_models)
+        _refuse(root, settings, closing, any_models=any_models)
         folder = settings.work_dir / FOLDER
         file = folder / f"{run_id}.duckdb"
         _make_room(file)
@@ -112,7 +112,7 @@ def require_equal(found: Mapping[str, Any]) -> None:
         )
 
 
-def _refuse(root: Path, closing: Mapping[str, Any], *, any_models: bool) -> None:
+def _refuse(root: Path, settings: Settings, closing: Mapping[str, Any], *, any_models: bool) -> None:
     run_id = closing["run_id"]
     if not closing["is_balanced"]:
         raise BooksError(f"the books of run {run_id} did not balance", where="--as-of", fix="name a run whose books do")
@@ -124,13 +124,12 @@ def _refuse(root: Path, closing: Mapping[str, Any], *, any_models: bool) -> None
             fix=f"install duckdb=={closing['duckdb_version']} in an environment of its own and rebuild there",
         )
     if closing["models_hash"] != models_hash(root) and not any_models:
-        here = git_commit(root)
+        then, here = closing["git_commit"] or "no known commit", git_commit(root) or "no known commit"
         raise ConfigError(
-            f"run {run_id} was built with other models: of commit {closing['git_commit'] or 'unknown'}, here are those "
-            f"of {here or 'no commit'}",
+            f"run {run_id} was built with the models of {then}, here are other ones, of {here}",
             where="dbt_project/",
-            fix="check out that commit (git worktree add) and rebuild there with --root, or say --any-models to see "
-            "what these models make of it",
+            fix=f"check that commit out beside (git worktree add) and rebuild there with WORK_DIR={settings.work_dir}; "
+            "or say --any-models, to see what these models make of it",
         )
 
 
