@@ -177,13 +177,19 @@ def rebuild(
     any_models: Annotated[
         bool, typer.Option("--any-models", help="Also where the models are others than those of that run.")
     ] = False,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            envvar="REBUILD_URL", help="An empty database, where the warehouse is Postgres.", show_default=False
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Build the marts of an earlier run again, beside the warehouse, and compare them with its books."""
     from operations import rebuild as again
 
     console = Console(quiet=True) if as_json else _console()
-    found = again.rebuild(_root(), _settings(), as_of, console, any_models=any_models)
+    found = again.rebuild(_root(), _settings(), as_of, console, into=into, any_models=any_models)
     _show(found, again.print_rebuild, as_json=as_json)
     again.require_equal(found)
 

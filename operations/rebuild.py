@@ -1,7 +1,8 @@
 """`penstock rebuild`: the marts of an earlier run, built anew from raw as it was then, and compared with its books.
 
-They are built in a DuckDB file of their own, from a copy of the rows of raw that the books of that run and of those
-before hold; the warehouse is only read. In a new file an incremental model is built whole.
+They are built beside the warehouse, which is only read: in a DuckDB file, or in another Postgres database where it is
+Postgres, because the engines differ in how they spell JSON. What is copied there are the rows of raw that the books of
+that run and of those before hold. Where nothing is yet, an incremental model is built whole.
 """
 
 import json
@@ -16,7 +17,14 @@ from rich.table import Table
 
 from foundation.errors import BooksError, ConfigError, StorageError
 from foundation.settings import Settings
-from foundation.warehouse import Warehouse, hold_warehouse, open_warehouse, quote_identifier, quote_literal
+from foundation.warehouse import (
+    PostgresWarehouse,
+    Warehouse,
+    hold_warehouse,
+    open_warehouse,
+    quote_identifier,
+    quote_literal,
+)
 from operations import build, tallies
 from operations.books_report import read_books
 from operations.commit import git_commit, models_hash
@@ -34,12 +42,16 @@ _LOADS_THEN = """
 """
 
 
-def rebuild(root: Path, settings: Settings, run_id: str, console: Console, *, any_models: bool) -> dict[str, Any]:
+def rebuild(
+    root: Path, settings: Settings, run_id: str, console: Console, *, into: str | None = None, any_models: bool = False
+) -> dict[str, Any]:
     """Build the marts of a run again; of each its rows then and now, and whether they are the same rows.
 
-    Raises ConfigError for a run whose marts cannot be built here, BooksError where its loads are not those that it had.
+    `into` is the connection string of an empty database, where the warehouse is Postgres. Raises ConfigError for a run
+    whose marts cannot be built here, BooksError where its loads are not those that it had.
     """
     build.require_models(root)
+    folder = settings.work_dir / FOLDER
     with run_lock(settings.work_dir, f"rebuild of {run_id}"), hold_warehouse(settings.warehouse):
         found = read_books(settings.warehouse, run_id)
         closing = found.get("closing") if found else None
@@ -50,21 +62,25 @@ def rebuild(root: Path, settings: Settings, run_id: str, console: Console, *, an
                 fix="name a run that closed its books with this version: penstock status",
             )
         _refuse(root, settings, closing, any_models=any_models)
-        folder = settings.work_dir / FOLDER
         file = folder / f"{run_id}.duckdb"
+        place = _place(settings, file, into)
         _make_room(file)
         _copy_raw(settings.warehouse, file, closing)
+        if isinstance(place, PostgresWarehouse):
+            _copy_on(file, place)
+            file.unlink()
         log = settings.work_dir / "logs" / "workers.log"
         try:
             with (
+                hold_warehouse(place),
                 Worker(build.MODULE, root, log) as worker,
                 progress(console, settings.progress_update_ms) as emit,
             ):
                 switches = json.loads(closing["switches"])
-                build.build_into(file, worker, switches, closing["as_of"], emit, target_folder=folder / "target")
+                build.build_into(place, worker, switches, closing["as_of"], emit, target_folder=folder / "target")
         finally:
             shutil.rmtree(folder / "target", ignore_errors=True)
-        with open_warehouse(file, read_only=True) as connection:
+        with open_warehouse(place, read_only=True) as connection:
             now = tallies.mart_rows(connection)
     then = {
         mart["mart"]: tallies.Tally(mart["count_candidates"], int(mart["checksum_candidates"]))
@@ -73,7 +89,7 @@ def rebuild(root: Path, settings: Settings, run_id: str, console: Console, *, an
     return {
         "run_id": run_id,
         "as_of": closing["as_of"],
-        "warehouse": str(file),
+        "warehouse": str(place),
         "marts": [
             {
                 "mart": mart,
@@ -133,6 +149,19 @@ def _refuse(root: Path, settings: Settings, closing: Mapping[str, Any], *, any_m
         )
 
 
+def _place(settings: Settings, file: Path, into: str | None) -> Warehouse:
+    """Where to build: with the engine of the warehouse."""
+    if not isinstance(settings.warehouse, PostgresWarehouse):
+        return file
+    if into is None:
+        raise ConfigError(
+            "the warehouse is Postgres, and so must be the place where its marts are built again",
+            where="REBUILD_URL",
+            fix="set it to an empty database, postgresql://user:password@host/database",
+        )
+    return PostgresWarehouse(into, settings.temporary)
+
+
 def _make_room(file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -169,3 +198,24 @@ def _copy_raw(warehouse: Warehouse, file: Path, closing: Mapping[str, Any]) -> N
             kept = f"where {load} in (select load_id from loads_then)" if load in columns else ""
             connection.execute(f"create table rebuilt.raw.{name} as select * from raw.{name} {kept}")
         connection.execute("detach rebuilt")
+
+
+def _copy_on(file: Path, place: PostgresWarehouse) -> None:
+    """The copy of raw into an empty database."""
+    with hold_warehouse(place), open_warehouse(place) as connection:
+        connection.execute(f"attach {quote_literal(str(file))} as copied (read_only)")
+        tables: dict[str, list[str]] = {"copied": [], "here": []}
+        for catalog, table in connection.execute(
+            "select if(table_catalog = 'copied', 'copied', 'here'), table_name from information_schema.tables "
+            "where table_catalog in ('copied', current_database()) and table_schema in ('raw', 'marts', 'ops')"
+        ).fetchall():
+            tables[catalog].append(table)
+        if tables["here"]:
+            raise ConfigError(
+                f"the database holds something already, {tables['here'][0]} for one",
+                where=f"REBUILD_URL, {place}",
+                fix="create an empty one; nothing in it was changed",
+            )
+        connection.execute("create schema if not exists raw")
+        for name in map(quote_identifier, tables["copied"]):
+            connection.execute(f"create table raw.{name} as select * from copied.raw.{name}")
