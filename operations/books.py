@@ -1,148 +1,147 @@
-"""The books: for every source, what was read against what became of it, counted from the data itself."""
+"""The books of a run: what was read against what became of it, counted and summed up from the data itself.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+read = loaded + dead-lettered + skipped; loaded = accepted + duplicate + rejected; accepted - removed = published. What
+was read is the reader's claim; all else are rows. Beside each count stands a checksum of which records they are: a sum
+of hashes, which does not depend on their order.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, date, datetime
+from itertools import groupby
+from typing import Any
 
 import duckdb
 
 from foundation.warehouse import Warehouse, open_warehouse, quote_identifier
+from operations import chain, tallies
+from operations.chain import Link
+from operations.equations import GATE, CandidateBook, MartBook, SourceBook, added_up, checks
+from operations.tallies import Counted, MartTally, Tally
 
+__all__ = [
+    "GATE",
+    "CandidateBook",
+    "Closing",
+    "MartBook",
+    "Provenance",
+    "SourceBook",
+    "checks",
+    "close_books",
+    "close_mart_books",
+    "count_landed",
+    "failed_percent",
+]
 
-@dataclass(frozen=True)
-class SourceBook:
-    """The books of one source: read = loaded + dead-lettered + skipped, loaded = accepted + duplicate + rejected."""
+# A run that is closed again enters its books again.
+LATEST_BOOKS = """(
+    select * from ops.books
+    qualify row_number() over (partition by run_id, source, partition order by entry_number desc) = 1
+)"""
 
-    source: str
-    records_read: int = 0
-    records_loaded: int = 0
-    records_dead_lettered: int = 0
-    records_skipped: int = 0
-    count_accepted: int = 0
-    count_duplicate: int = 0
-    count_rejected: int = 0
-    # Its entry is gone from penstock.yml and no outcomes model knows it: nobody waits for it, so it holds no release.
-    is_abandoned: bool = False
-
-    @property
-    def count_judged(self) -> int:
-        """Records that the models gave an outcome."""
-        return self.count_accepted + self.count_duplicate + self.count_rejected
-
-    @property
-    def farewell(self) -> str:
-        """What becomes of the records of a source that is abandoned."""
-        records = "1 record stays" if self.records_loaded == 1 else f"{self.records_loaded:,} records stay"
-        where = "is in no mart" if self.records_loaded == 1 else "are in no mart"
-        return f"{self.source} is not in penstock.yml any more; its {records} in raw and {where}"
-
-    @property
-    def is_balanced(self) -> bool:
-        """Whether both equations hold."""
-        return not self.gap
-
-    @property
-    def gap(self) -> str:
-        """What does not add up, or nothing."""
-        if self.is_abandoned:
-            return ""
-        went_on = self.records_loaded + self.records_dead_lettered + self.records_skipped
-        if self.records_read != went_on:
-            return f"{self.source}: {self.records_read:,} read, but {went_on:,} loaded, dead-lettered or skipped"
-        if self.records_loaded and not self.count_judged:
-            return f"{self.source}: {self.records_loaded:,} loaded, but no outcomes model counts them"
-        if self.records_loaded != self.count_judged:
-            return f"{self.source}: {self.records_loaded:,} loaded, but {self.count_judged:,} have an outcome"
-        return ""
-
-
-@dataclass(frozen=True)
-class MartBook:
-    """The books of one mart: candidates = published."""
-
-    mart: str
-    count_candidates: int
-    count_published: int
-
-    @property
-    def is_balanced(self) -> bool:
-        """Whether readers get what the gate passed."""
-        return self.count_candidates == self.count_published
-
-
-# A crash can write the row of a load twice.
-_COMPLETE_LOADS = """
-        select distinct on (load_id) loads.* from raw.loads as loads
-        where exists (select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0)
-"""
-# Complete loads that no balanced book holds: of this run, and of earlier ones that were cut off, stopped or did not
-# balance. They stay open until a book balances with them in it, so an imbalance does not heal by running again.
-_OPEN_LOADS = f"""
-    create or replace temp table open_loads as
-    with complete_loads as (
-        {_COMPLETE_LOADS} and load_id not in (select load_id from ops.booked_loads where run_id <> $run_id)
+# What stood in a mart when books last balanced, those of this run left out.
+_BEFORE = """
+    with latest as (
+        select run_id, is_balanced from ops.closings
+        qualify row_number() over (partition by run_id order by entry_number desc) = 1
     )
-    select
-        *,
-        -- a file that went from A to B and back to A before any book was closed: only the last A counts
-        row_number() over (
-            partition by source, content_hash, start_bytes, position_bytes, records_skipped < records_read
-            order by loaded_at desc, load_id
-        ) > 1 as is_repeat
-    from complete_loads
+    select count_candidates from ops.candidate_books
+    where mart = $mart and count_accepted is not null and run_id <> $run_id
+        and run_id in (select run_id from latest where is_balanced)
+    order by entry_number desc limit 1
+"""
+# The marts are as of the day of the run that built them, which a gate of its own does not.
+_LAST_BUILD = """
+    select runs.as_of from ops.steps as steps inner join ops.runs as runs using (run_id)
+    where steps.stage = 'build' and steps.status = 'done' order by steps.finished_at desc limit 1
 """
 
 
-def close_books(warehouse: Warehouse, run_id: str, sources: list[str]) -> list[SourceBook]:
+@dataclass(frozen=True)
+class Provenance:
+    """What made the marts besides raw. `models_hash` is that of the models' files, `switches` of the settings."""
+
+    as_of: date
+    models_hash: str = ""
+    git_commit: str | None = None
+    switches: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Closing:
+    """The closed books of a run: of each source or partition, and of each candidate mart; `link` ends their chain."""
+
+    books: Sequence[SourceBook]
+    candidates: Sequence[CandidateBook]
+    link: Link
+
+    @property
+    def sources(self) -> list[SourceBook]:
+        """The books of each source, its partitions added up."""
+        return [added_up(list(of_source)) for _, of_source in groupby(self.books, key=lambda book: book.source)]
+
+    @property
+    def gaps(self) -> list[str]:
+        """What does not add up."""
+        gaps = [*(book.gap for book in self.books), *(mart.gap for mart in self.candidates)]
+        return [gap for gap in gaps if gap]
+
+
+def close_books(
+    warehouse: Warehouse,
+    run_id: str,
+    sources: Sequence[str],
+    keys: Mapping[str, str] | None = None,
+    provenance: Provenance | None = None,
+) -> Closing:
     """Count, enter in the ledger and give back the books of every source, also of one that read nothing.
 
-    An abandoned source is given back but not entered, and its loads stay open: they count once it is declared again.
+    `keys` are the marts with a key of one column, and that column. An abandoned source is given back but not entered,
+    and its loads stay open: they count once it is declared again.
     """
+    provenance = provenance or Provenance(datetime.now(UTC).date())
     with open_warehouse(warehouse) as connection:
-        books = _count(connection, run_id, sources)
-        abandoned = [book.source for book in books if book.is_abandoned]
+        chain.widen(connection)
+        counted = tallies.count(connection, run_id, keys or {})
+        books = _source_books(connection, counted, sources)
+        candidates = [_candidate_book(connection, run_id, mart) for mart in counted.marts.values()]
+        closing = Closing(books, candidates, chain.newest(connection))
         connection.execute("begin")
-        connection.execute("delete from ops.books where run_id = ?", [run_id])
-        connection.execute("delete from ops.booked_loads where run_id = ?", [run_id])
-        if all(book.is_balanced for book in books):
-            connection.execute(
-                "insert into ops.booked_loads select load_id, $run_id from open_loads "
-                "where not list_contains($abandoned::varchar[], source)",
-                {"run_id": run_id, "abandoned": abandoned},
-            )
-        entries = [
-            [
-                run_id,
-                book.source,
-                book.records_read,
-                book.records_loaded,
-                book.records_dead_lettered,
-                book.records_skipped,
-                book.count_accepted,
-                book.count_duplicate,
-                book.count_rejected,
-                book.is_balanced,
-            ]
-            for book in books
-            if not book.is_abandoned
-        ]
-        if entries:
-            connection.executemany("insert into ops.books values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", entries)
+        link = _enter(connection, run_id, closing, provenance)
         connection.execute("commit")
-    return books
+    return replace(closing, link=link)
 
 
-def close_mart_books(warehouse: Warehouse, run_id: str, published: Mapping[str, int]) -> list[MartBook]:
-    """Compare every published mart with its candidate, and enter it in the ledger."""
+def close_mart_books(
+    warehouse: Warehouse,
+    run_id: str,
+    published: Mapping[str, int],
+    release_id: int | None = None,
+    measures: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[list[MartBook], Link]:
+    """Compare every published mart with its candidate, and enter it in the ledger; the newest link too.
+
+    `measures` are those that the target notes of the release: the rows that it has, sums over them and a checksum.
+    """
+    found = measures or {}
     with open_warehouse(warehouse) as connection:
+        chain.widen(connection)
         books = [
-            MartBook(mart, _one(connection, f"select count(*) from marts.{quote_identifier(mart)}"), rows)
+            MartBook(
+                mart,
+                tallies.one(connection, f"select count(*) from marts.{quote_identifier(mart)}"),
+                int(found.get(mart, {}).get("rows", rows)),
+                release_id,
+                found.get(mart, {}),
+            )
             for mart, rows in published.items()
         ]
-        connection.executemany(
-            "insert into ops.mart_books values (?, ?, ?, ?, ?)",
-            [[run_id, book.mart, book.count_candidates, book.count_published, book.is_balanced] for book in books],
-        )
-    return books
+        entries = [("mart_books", _mart_entry(run_id, book)) for book in books]
+        connection.execute("begin")
+        link = chain.append(connection, entries)
+        connection.execute("commit")
+    return books, link
 
 
 def count_landed(warehouse: Warehouse, run_id: str) -> dict[tuple[str, str], dict[str, int]]:
@@ -156,7 +155,7 @@ def count_landed(warehouse: Warehouse, run_id: str) -> dict[tuple[str, str], dic
             return {}
         found = connection.execute(
             f"""
-            with complete_loads as ({_COMPLETE_LOADS} and run_id = ?)
+            with complete_loads as ({tallies.COMPLETE_LOADS} and run_id = ?)
             select source, coalesce(partition, ''), {", ".join(f"sum(records_{name})::bigint" for name in names)}
             from complete_loads group by all
             """,
@@ -172,12 +171,14 @@ def failed_percent(warehouse: Warehouse, run_id: str) -> float:
     """
     with open_warehouse(warehouse) as connection:
         found = connection.execute(
-            """
+            f"""
             select sum(records_dead_lettered + count_rejected), sum(records_read - records_skipped)
-            from ops.books
+            from {LATEST_BOOKS} as books
             inner join ops.runs using (run_id)
             -- a book that does not balance is made again by the next run, with the same loads in it
-            where run_id not in (select unbalanced.run_id from ops.books as unbalanced where not unbalanced.is_balanced)
+            where run_id not in (
+                select unbalanced.run_id from {LATEST_BOOKS} as unbalanced where not unbalanced.is_balanced
+            )
                 and started_at > coalesce(
                 (select max(started_at) from ops.runs where release_id is not null and run_id <> $run_id),
                 timestamptz '-infinity'
@@ -189,72 +190,111 @@ def failed_percent(warehouse: Warehouse, run_id: str) -> float:
     return 100.0 * failed / judged if judged else 0.0
 
 
-def _count(connection: duckdb.DuckDBPyConnection, run_id: str, sources: list[str]) -> list[SourceBook]:
-    tables = {
-        f"{schema}.{table}"
-        for schema, table in connection.execute(
-            "select table_schema, table_name from information_schema.tables"
-        ).fetchall()
+def _source_books(connection: duckdb.DuckDBPyConnection, counted: Counted, sources: Sequence[str]) -> list[SourceBook]:
+    found = []
+    for source in sorted({*sources, *(source for source, _ in counted.read)}):
+        parts = sorted(part for name, part in counted.read if name == source) or [""]
+        loaded: Mapping[str, Tally] = {}
+        books: list[SourceBook] = []
+        if f"raw.{source}" in counted.tables:
+            loaded = tallies.loaded(connection, source, is_distinct=False)
+        books = [_source_book(counted, source, part, loaded.get(part, Tally())) for part in parts]
+        if loaded and any(book.gap for book in books):
+            loaded = tallies.loaded(connection, source, is_distinct=True)
+            books = [_source_book(counted, source, part, loaded.get(part, Tally())) for part in parts]
+        is_abandoned = bool(loaded) and source not in counted.known and source not in sources
+        found += [replace(book, is_abandoned=is_abandoned) for book in books]
+    return found
+
+
+def _source_book(counted: Counted, source: str, part: str, loaded: Tally) -> SourceBook:
+    place = (source, part)
+    read, skipped = counted.read.get(place, (0, 0))
+    letters = counted.letters.get(place, Tally())
+    outcomes = counted.outcomes.get(place, {})
+    judged = {name: outcomes.get(name, Tally()).count for name in ("accepted", "duplicate", "rejected")}
+    return SourceBook(
+        source,
+        records_read=read,
+        records_loaded=loaded.count,
+        records_dead_lettered=letters.count,
+        records_skipped=skipped,
+        count_accepted=judged["accepted"],
+        count_duplicate=judged["duplicate"],
+        count_rejected=judged["rejected"],
+        partition=part,
+        checksum_loaded=loaded.checksum,
+        checksum_dead_lettered=letters.checksum,
+        checksum_judged=sum(tally.checksum for tally in outcomes.values()),
+    )
+
+
+def _candidate_book(connection: duckdb.DuckDBPyConnection, run_id: str, tally: MartTally) -> CandidateBook:
+    if tally.keys is None:
+        return CandidateBook(tally.mart, tally.rows.count, tally.rows.checksum)
+    row = connection.execute(_BEFORE, {"run_id": run_id, "mart": tally.mart}).fetchone()
+    # Where no book of the mart is there yet, what stands of earlier loads is what it opens with.
+    before = row[0] if row else tally.kept.count
+    return CandidateBook(
+        tally.mart,
+        tally.rows.count,
+        tally.rows.checksum,
+        count_before=before,
+        count_accepted=tally.accepted.count,
+        count_removed=before - tally.kept.count,
+        checksum_accepted=tally.accepted.checksum + tally.kept.checksum,
+        checksum_keys=tally.keys.checksum,
+    )
+
+
+def _enter(connection: duckdb.DuckDBPyConnection, run_id: str, closing: Closing, provenance: Provenance) -> Link:
+    """Book the loads, where all balances, and make the entries, that of the closing last."""
+    is_balanced = not closing.gaps
+    connection.execute("delete from ops.booked_loads where run_id = ?", [run_id])
+    if is_balanced:
+        connection.execute(
+            "insert into ops.booked_loads select load_id, $run_id from open_loads "
+            "where not list_contains($abandoned::varchar[], source)",
+            {"run_id": run_id, "abandoned": [book.source for book in closing.books if book.is_abandoned]},
+        )
+    loads = tallies.booked_loads(connection)
+    built = connection.execute(_LAST_BUILD).fetchone()
+    header = {
+        "run_id": run_id,
+        "closed_at": datetime.now(UTC),
+        "as_of": built[0] if built else provenance.as_of,
+        "switches": json.dumps(dict(provenance.switches), sort_keys=True),
+        "git_commit": provenance.git_commit,
+        "models_hash": provenance.models_hash,
+        "duckdb_version": duckdb.__version__,
+        "count_loads": loads.count,
+        "checksum_loads": str(loads.checksum),
+        "is_balanced": is_balanced,
     }
-    if not {"raw.loads", "raw._dlt_loads"} <= tables:
-        connection.execute("create or replace temp table open_loads (load_id varchar, source varchar)")
-        return [SourceBook(source) for source in sorted(sources)]
-    connection.execute(_OPEN_LOADS, {"run_id": run_id})
-    read = _pairs(
-        connection,
-        "select source, sum(records_read)::bigint, "
-        "sum(case when is_repeat then records_read else records_skipped end)::bigint from open_loads group by source",
-    )
-    letters = (
-        _pairs(
-            connection,
-            "select source, count(distinct dead_letter_id) from raw.dead_letters "
-            "where load_id in (select load_id from open_loads) group by source",
-        )
-        if "raw.dead_letters" in tables
-        else {}
-    )
-    outcomes: dict[str, dict[str, int]] = {}
-    known = set(sources)
-    for table in sorted(name for name in tables if name.startswith("marts.outcomes_")):
-        model = f"marts.{quote_identifier(table.removeprefix('marts.'))}"
-        known |= {name for (name,) in connection.execute(f"select distinct source from {model}").fetchall()}
-        for source, outcome, count in connection.execute(
-            f"select source, outcome, count(*) from {model} "
-            "where load_id in (select load_id from open_loads) group by source, outcome"
-        ).fetchall():
-            outcomes.setdefault(source, {})[outcome] = outcomes.get(source, {}).get(outcome, 0) + count
-    names = sorted({*sources, *read})
-    loaded = {name: _loaded(connection, name) if f"raw.{name}" in tables else 0 for name in names}
-    return [
-        SourceBook(
-            source=source,
-            records_read=read.get(source, (0, 0))[0],
-            records_loaded=loaded[source],
-            records_dead_lettered=letters.get(source, (0,))[0],
-            records_skipped=read.get(source, (0, 0))[1],
-            count_accepted=outcomes.get(source, {}).get("accepted", 0),
-            count_duplicate=outcomes.get(source, {}).get("duplicate", 0),
-            count_rejected=outcomes.get(source, {}).get("rejected", 0),
-            is_abandoned=loaded[source] > 0 and source not in known,
-        )
-        for source in names
+    entries: list[tuple[str, Mapping[str, Any]]] = [
+        ("books", {"run_id": run_id, **_columns(book)}) for book in closing.books if not book.is_abandoned
     ]
+    entries += [("candidate_books", {"run_id": run_id, **_columns(book)}) for book in closing.candidates]
+    return chain.append(connection, [*entries, ("closings", header)])
 
 
-def _loaded(connection: duckdb.DuckDBPyConnection, source: str) -> int:
-    """Distinct rows in raw: one that a crash had loaded twice is one record."""
-    return _one(
-        connection,
-        f"select count(*) from (select distinct _content_hash, _line from raw.{quote_identifier(source)} "
-        "where _load_id in (select load_id from open_loads))",
-    )
+def _columns(book: SourceBook | CandidateBook) -> dict[str, Any]:
+    """The columns of a book's entry; checksums are wider than any number of Postgres, so they are texts."""
+    values = {each.name: getattr(book, each.name) for each in fields(book)}
+    for name in ("is_abandoned", "gap_within"):
+        values.pop(name, None)
+    texts = {name: str(value) for name, value in values.items() if name.startswith("checksum_") and value is not None}
+    return {**values, **texts, "is_balanced": book.is_balanced}
 
 
-def _one(connection: duckdb.DuckDBPyConnection, query: str) -> int:
-    row = connection.execute(query).fetchone()
-    return int(row[0]) if row else 0
-
-
-def _pairs(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, tuple[int, ...]]:
-    return {row[0]: tuple(row[1:]) for row in connection.execute(query).fetchall()}
+def _mart_entry(run_id: str, book: MartBook) -> dict[str, Any]:
+    measures = {name: str(value) for name, value in book.measures.items()}
+    return {
+        "run_id": run_id,
+        "mart": book.mart,
+        "count_candidates": book.count_candidates,
+        "count_published": book.count_published,
+        "release_id": book.release_id,
+        "measures": json.dumps(measures, sort_keys=True) if measures else None,
+        "is_balanced": book.is_balanced,
+    }

@@ -10,7 +10,7 @@ from typing import Any
 from foundation.attaching import inexact_columns
 from foundation.errors import BuildError, ConfigError, LockedError, StorageError
 from foundation.events import Emit, Event
-from foundation.settings import Settings, Switches
+from foundation.settings import Settings
 from foundation.warehouse import PostgresWarehouse, Warehouse, address_of, is_disk_full, memory_limit, warehouse_at
 from operations.workers import Worker, serve
 
@@ -32,29 +32,38 @@ def require_models(root: Path) -> None:
 
 def build(worker: Worker, settings: Settings, as_of: date | None, emit: Emit) -> dict[str, int]:
     """Build and test every model; how many nodes passed and warned. Raises BuildError or LockedError."""
-    answer = worker.ask(
-        {
-            "command": "build",
-            "warehouse": address_of(settings.warehouse),
-            "variables": _variables(settings.switches, as_of),
-        },
-        emit,
-    )
+    return build_into(settings.warehouse, worker, settings.switches.model_dump(), as_of, emit)
+
+
+def build_into(
+    warehouse: Warehouse,
+    worker: Worker,
+    switches: Mapping[str, bool],
+    as_of: date | None,
+    emit: Emit,
+    *,
+    target_folder: Path | None = None,
+) -> dict[str, int]:
+    """The same in any warehouse; what dbt makes beside goes to `target_folder`, by default to target/ at the root."""
+    job = {"command": "build", "warehouse": address_of(warehouse), "variables": _variables(switches, as_of)}
+    if target_folder is not None:
+        job["target_folder"] = str(target_folder)
+    answer = worker.ask(job, emit)
     if answer["failures"]:
         text = "; ".join(answer["failures"][:3])
         if "lock on file" in text:
             raise LockedError(
-                "the warehouse is open in another process", where=str(settings.warehouse), fix="close it, run again"
+                "the warehouse is open in another process", where=str(warehouse), fix="close it, run again"
             )
         if is_disk_full(text):
-            raise StorageError(f"dbt: {text}", where=str(settings.warehouse), fix="make room, then run again")
+            raise StorageError(f"dbt: {text}", where=str(warehouse), fix="make room, then run again")
         more = len(answer["failures"]) - 3
         raise BuildError(
             f"dbt: {text}" + (f"; and {more} more" if more > 0 else ""),
             fix="mend the model or the data; `dbt build` at the root shows all of it",
         )
-    if isinstance(settings.warehouse, PostgresWarehouse):
-        _refuse_inexact(settings.warehouse)
+    if isinstance(warehouse, PostgresWarehouse):
+        _refuse_inexact(warehouse)
     return dict(answer["counts"])
 
 
@@ -76,9 +85,9 @@ def generate_docs(worker: Worker, settings: Settings, emit: Emit) -> Path:
     return worker.root / "target" / "static_index.html"
 
 
-def _variables(switches: Switches, as_of: date | None) -> dict[str, Any]:
+def _variables(switches: Mapping[str, bool], as_of: date | None) -> dict[str, Any]:
     """Only what differs from the defaults: dbt parses the whole project anew when its variables change."""
-    off = {f"enable_{name}": False for name, is_on in switches.model_dump().items() if not is_on}
+    off = {f"enable_{name}": False for name, is_on in switches.items() if not is_on}
     return off | ({"as_of": as_of.isoformat()} if as_of else {})
 
 
@@ -100,6 +109,8 @@ def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         "docs": ["docs", "generate", "--static", "--no-compile"],
     }[job["command"]]
     arguments += ["--target", target]
+    if "target_folder" in job:
+        arguments += ["--target-path", job["target_folder"]]
     if job["variables"]:
         arguments += ["--vars", json.dumps(job["variables"])]
 

@@ -152,6 +152,49 @@ def status(
 
 
 @app.command()
+def books(
+    run_id: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="Default: the last that closed its books.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check instead that no entry of any run was changed, from the first on.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """The books of a run: read = loaded + ..., loaded = accepted + ..., accepted - removed = published."""
+    from operations import books_report as report
+
+    settings = _settings()
+    if verify:
+        _show(report.verify_books(settings), report.print_verdict, as_json=as_json)
+    else:
+        _show(report.read_books(settings.warehouse, run_id), report.print_books, as_json=as_json)
+
+
+@app.command()
+def rebuild(
+    as_of: Annotated[str, typer.Option("--as-of", metavar="RUN", help="The run whose marts are built again.")],
+    any_models: Annotated[
+        bool, typer.Option("--any-models", help="Also where the models are others than those of that run.")
+    ] = False,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            envvar="REBUILD_URL", help="An empty database, where the warehouse is Postgres.", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Build the marts of an earlier run again, beside the warehouse, and compare them with its books."""
+    from operations import rebuild as again
+
+    console = Console(quiet=True) if as_json else _console()
+    found = again.rebuild(_root(), _settings(), as_of, console, into=into, any_models=any_models)
+    _show(found, again.print_rebuild, as_json=as_json)
+    again.require_equal(found)
+
+
+@app.command()
 def releases(
     last: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many releases.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,

@@ -1,9 +1,11 @@
-"""The commit of the project that a run ran with."""
+"""What of the project a run ran with: its commit, and its models whether they are committed or not."""
 
+import hashlib
 import subprocess
 from pathlib import Path
 
 GIT_SECONDS = 10
+_OF_MODELS = {".sql", ".yml", ".yaml", ".csv", ".py"}
 
 
 def git_commit(root: Path) -> str | None:
@@ -14,3 +16,14 @@ def git_commit(root: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return told.stdout.strip() or None
+
+
+def models_hash(root: Path) -> str:
+    """SHA-256 over names and contents of all that dbt builds the marts from: models, macros, seeds, variables."""
+    files = [file for file in (root / "dbt_project").rglob("*") if file.suffix in _OF_MODELS and file.is_file()]
+    digest = hashlib.sha256()
+    for file in sorted([root / "dbt_project.yml", *files]):
+        digest.update(
+            f"{file.relative_to(root).as_posix()}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode()
+        )
+    return digest.hexdigest()

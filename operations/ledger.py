@@ -10,9 +10,10 @@ from typing import Any
 import duckdb
 
 from foundation.warehouse import Warehouse, open_warehouse
+from operations import chain
 
-# One row per run, stage of a run, source of a run, partition of a source that a run read, load in a balanced book,
-# published mart of a run, and expectation of a gate.
+# One row per run, stage of a run, load in a balanced book, partition of a source that a run read, and expectation of a
+# gate. The tables of the books themselves are those of the chain.
 _TABLES = """
     create schema if not exists ops;
     create table if not exists ops.runs (
@@ -24,17 +25,7 @@ _TABLES = """
         run_id varchar not null, stage varchar not null, source varchar, status varchar not null,
         started_at timestamptz not null, finished_at timestamptz, counts varchar, error varchar
     );
-    create table if not exists ops.books (
-        run_id varchar not null, source varchar not null, records_read bigint not null,
-        records_loaded bigint not null, records_dead_lettered bigint not null, records_skipped bigint not null,
-        count_accepted bigint not null, count_duplicate bigint not null, count_rejected bigint not null,
-        is_balanced boolean not null
-    );
     create table if not exists ops.booked_loads (load_id varchar primary key, run_id varchar not null);
-    create table if not exists ops.mart_books (
-        run_id varchar not null, mart varchar not null, count_candidates bigint not null,
-        count_published bigint not null, is_balanced boolean not null
-    );
     create table if not exists ops.partitions (
         run_id varchar not null, source varchar not null, partition varchar not null, place integer not null,
         state varchar not null, counts varchar, seconds double, error varchar,
@@ -89,6 +80,7 @@ class Ledger:
     def start(self, command: str, started_at: datetime, as_of: date) -> list[str]:
         """Enter the run; the ids of earlier runs that were cut off, now marked so. The caller holds the run lock."""
         with self._open() as connection:
+            chain.widen(connection)
             cut_off = connection.execute("select run_id from ops.runs where status = 'running'").fetchall()
             connection.execute(
                 "update ops.runs set status = 'interrupted', finished_at = ? where status = 'running'", [started_at]

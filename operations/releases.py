@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from foundation.errors import StorageError
+from foundation.errors import PenstockError, StorageError
 from foundation.events import Event
 from foundation.settings import Settings
 from operations import logs
@@ -32,6 +32,20 @@ def releases(settings: Settings, last: int) -> list[dict[str, Any]]:
 
     with _destination(settings) as destination:
         return [asdict(entry) for entry in list_releases(destination, last)]
+
+
+def measures_shown(destination: "Destination") -> Mapping[str, Mapping[str, Any]]:
+    """What the target notes of the release that it shows, by mart: counts, sums, a checksum; else nothing."""
+    import psycopg
+
+    from publishing import target
+    from publishing.releases import standing
+
+    # The release stands whether or not the target can still be asked.
+    with suppress(PenstockError, psycopg.Error), target.connect(destination.dsn) as connection:
+        stands = standing(connection, destination.schema)
+        return stands.measures if stands else {}
+    return {}
 
 
 def diff(settings: Settings, older: int | None, newer: int | None, rows: int) -> dict[str, Any]:

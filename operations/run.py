@@ -7,7 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,21 +22,24 @@ from foundation.settings import Settings
 from foundation.sources import ApiSource
 from foundation.warehouse import hold_warehouse
 from operations import books, build, gate, logs
-from operations.commit import git_commit
+from operations.commit import git_commit, models_hash
 from operations.dead_letters import read_dead_letters
 from operations.ledger import Ledger, Partition, Step
 from operations.lock import run_lock
 from operations.progress import progress
 from operations.publish_target import PublishTarget
+from operations.releases import measures_shown
 from operations.summary import RunRecord, as_dictionary, print_summary, write_json
 from operations.workers import Worker
 
 if TYPE_CHECKING:
     from ingestion.reading import PartResult
+    from publishing.releases import Release
 
 STAGES = ("ingest", "build", "gate", "publish")
 BASE_URL = "API_BASE_URL"
 STOPPED = "stopped by a signal"
+TOLD = 5  # gaps of the books in the error line; `penstock books` shows all
 
 
 @dataclass(frozen=True)
@@ -226,7 +229,10 @@ class _Stages:
     def build(self) -> None:
         """Raw -> candidate marts."""
         with self._step("build") as counts:
-            counts.update(build.build(self._builder, self.settings, self.request.as_of, self.emit))
+            # dbt takes today for its default; what ran past midnight keeps the day that the run began on.
+            is_past = datetime.now(UTC).date() != self.record.started_at.date()
+            as_of = self.record.as_of if is_past else self.request.as_of
+            counts.update(build.build(self._builder, self.settings, as_of, self.emit))
 
     def gate(self) -> None:
         """Judge raw, unless this run has done so, and the candidate marts; then close the books of the sources."""
@@ -248,15 +254,15 @@ class _Stages:
                 self.settings.warehouse,
                 self.settings.outputs,
                 self._target.destination(),
-                Origin(self.record.run_id, git_commit(self.root), self.record.gates.get("marts", {})),
+                Origin(
+                    self.record.run_id,
+                    git_commit(self.root),
+                    {**self.record.gates.get("marts", {}), "books": self.record.books_link},
+                ),
                 self.emit,
             )
-            self.record.mart_books = books.close_mart_books(
-                self.settings.warehouse,
-                self.record.run_id,
-                {mart: delta.rows_total for mart, delta in release.marts.items()},
-            )
             self.record.release_id, self.record.is_new_release = str(release.release_id), release.is_new
+            self._close_mart_books(release)
             for mart, delta in release.marts.items():
                 self.record.changes[mart] = {
                     "added": delta.rows_added,
@@ -292,15 +298,28 @@ class _Stages:
             verdict.stop_if_closed()
 
     def _close_books(self) -> None:
-        with self._step("books"):
-            closed = books.close_books(self.settings.warehouse, self.record.run_id, list(self.settings.sources))
-            self.record.books = [book for book in closed if not book.is_abandoned]
-            self.record.notes += [book.farewell for book in closed if book.is_abandoned]
-            if gaps := [book.gap for book in closed if not book.is_balanced]:
+        with self._step("books") as counts:
+            settings = self.settings
+            closing = books.close_books(
+                settings.warehouse,
+                self.record.run_id,
+                list(settings.sources),
+                {mart: output.key[0] for mart, output in settings.outputs.items() if len(output.key) == 1},
+                books.Provenance(
+                    self.record.as_of, models_hash(self.root), git_commit(self.root), settings.switches.model_dump()
+                ),
+            )
+            self.record.books = [book for book in closing.sources if not book.is_abandoned]
+            self.record.notes += [book.farewell for book in closing.sources if book.is_abandoned]
+            self.record.books_link = asdict(closing.link)
+            self._judge_books([*closing.books, *closing.candidates], counts)
+            if gaps := closing.gaps:
+                more = f"; and {len(gaps) - TOLD} more" if len(gaps) > TOLD else ""
                 raise BooksError(
-                    f"the books do not balance, nothing is published: {'; '.join(gaps)}",
-                    where=str(self.settings.warehouse),
-                    fix="every record of a source needs one row in an outcomes_ model (README, Add a model)",
+                    f"the books do not balance, nothing is published: {'; '.join(gaps[:TOLD])}{more}",
+                    where=str(settings.warehouse),
+                    fix="every record of a source needs one row in an outcomes_ model (README, Add a model); "
+                    "`penstock books` shows all of them",
                 )
             percent = books.failed_percent(self.settings.warehouse, self.record.run_id)
             if percent > self.settings.failure_threshold_percent:
@@ -309,6 +328,30 @@ class _Stages:
                     where=f"failure_threshold_percent {self.settings.failure_threshold_percent:g}",
                     fix="see the rejected_ models and raw.dead_letters, mend the source, or raise the threshold",
                 )
+
+    def _close_mart_books(self, release: "Release") -> None:
+        """Candidates = published, by what the target notes of the release that it shows."""
+        self.record.mart_books, link = books.close_mart_books(
+            self.settings.warehouse,
+            self.record.run_id,
+            {mart: delta.rows_total for mart, delta in release.marts.items()},
+            release.release_id,
+            measures_shown(self._target.destination()),
+        )
+        self.record.books_link = asdict(link)
+        self._judge_books(self.record.mart_books, {})
+
+    def _judge_books(
+        self, closed: Sequence[books.SourceBook | books.CandidateBook | books.MartBook], counts: dict[str, int]
+    ) -> None:
+        """The equations of the books, among the results of the gates."""
+        checks = books.checks(closed)
+        self.ledger.add_checks(checks, datetime.now(UTC))
+        counts["checks"] = len(checks)
+        counts["critical"] = sum(not check["is_success"] for check in checks)
+        of_books = self.record.gates.setdefault(books.GATE, {"checks": 0, "critical": 0, "warning": 0})
+        for name, count in counts.items():
+            of_books[name] += count
 
     @contextmanager
     def _step(self, name: str) -> Iterator[dict[str, int]]:

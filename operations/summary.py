@@ -30,6 +30,7 @@ class RunRecord:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     books: list[SourceBook] = field(default_factory=list)
     mart_books: list[MartBook] = field(default_factory=list)
+    books_link: Mapping[str, Any] | None = None  # the newest entry of the books: its number and hash
     changes: dict[str, dict[str, int]] = field(default_factory=dict)
     gates: dict[str, dict[str, int]] = field(default_factory=dict)
     release_id: str | None = None
@@ -64,6 +65,7 @@ def as_dictionary(record: RunRecord) -> dict[str, Any]:
         "success_rate_percent": round(100 * totals["valid"] / judged, 3) if judged else None,
         "records_per_second": round(totals["read"] / max(record.duration_seconds, 0.001), 1),
         "is_balanced": _is_balanced(record),
+        "books": record.books_link,
         "sources": [_source(record, book) for book in books],
         "dead_letters": record.dead_letters,
         "marts": [
@@ -109,7 +111,10 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
         change = "published" if summary["is_new_release"] else "nothing changed in Postgres; it still shows"
         say(f"{change} release {summary['release_id']}")
     if summary["is_balanced"] is not None:
-        say("the books balance" if summary["is_balanced"] else "THE BOOKS DO NOT BALANCE")
+        entry = (
+            "" if summary["books"] is None else " (entry {entry_number}, {entry_hash:.12})".format(**summary["books"])
+        )
+        say(("the books balance" if summary["is_balanced"] else "THE BOOKS DO NOT BALANCE") + entry)
     for name, place in summary["reports"].items():
         say(f"{name}: {place}")
     say(

@@ -11,7 +11,7 @@ from operations.site.writing import as_time, exit_code_meanings, write_page
 
 Row = Mapping[str, Any]
 
-_BOOK_COUNTS = (
+BOOK_COUNTS = (
     "records_read",
     "records_loaded",
     "records_dead_lettered",
@@ -93,7 +93,7 @@ def _shown_run(run: Row, books: Iterable[Row], mart_books: Iterable[Row]) -> dic
         "release_id": run.get("release_id"),
         "is_balanced": all(book.get("is_balanced") for book in [*own_books, *own_marts]),
         "is_booked": bool(own_books or own_marts),
-        **{name: _total(counted, name) for name in _BOOK_COUNTS},
+        **{name: _total(counted, name) for name in BOOK_COUNTS},
         "count_published": _total(own_marts, "count_published"),
     }
 
@@ -140,13 +140,13 @@ def _last_books(
     run_id, rows = _of_last_run(runs, books)
     shown = [
         {
-            **{name: row.get(name) for name in (*_BOOK_COUNTS, "source", "is_balanced")},
+            **{name: row.get(name) for name in (*BOOK_COUNTS, "source", "is_balanced")},
             "loaded_at": newest.get(row.get("source")),
             "age": _age(newest.get(row.get("source")), generated_at),
         }
         for row in sorted(rows, key=lambda row: str(row.get("source")))
     ]
-    return {"run_id": run_id, "rows": shown, "totals": {name: _total(rows, name) for name in _BOOK_COUNTS}}
+    return {"run_id": run_id, "rows": shown, "totals": {name: _total(rows, name) for name in BOOK_COUNTS}}
 
 
 def _last_mart_books(runs: Iterable[Row], mart_books: Sequence[Row]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 import duckdb
 
 from foundation.warehouse import Warehouse, open_warehouse, quote_identifier, quote_literal
+from operations.books import LATEST_BOOKS
 from operations.dead_letters import EXAMPLE, place, shown
-from operations.site.index import render_index
+from operations.site.index import BOOK_COUNTS, render_index
 from operations.site.quality import render_quality_page
 
 _RUNS_READ = 50
@@ -47,9 +48,12 @@ def _read_facts(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[st
     if "ops.runs" in tables:
         newest = f"(select * from ops.runs order by started_at desc limit {_RUNS_READ})"
         facts["runs"] = _rows(connection, f"from {newest}")
-        for name in ("books", "mart_books"):
-            if f"ops.{name}" in tables:
-                facts[name] = _rows(connection, f"from ops.{name} where run_id in (select run_id from {newest})")
+        if "ops.books" in tables:
+            facts["books"] = _rows(connection, _books("ops.closings" in tables, newest))
+        if "ops.mart_books" in tables:
+            facts["mart_books"] = _rows(
+                connection, f"from ops.mart_books where run_id in (select run_id from {newest})"
+            )
     if "ops.gate_results" in tables:
         facts["checks"] = _rows(
             connection,
@@ -69,6 +73,15 @@ def _read_facts(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[st
     for model in _rejected_models(connection):
         facts["rejected_counts"] += _rejected(connection, model)
     return facts
+
+
+def _books(is_chained: bool, newest: str) -> str:
+    """The books of each source, its partitions added up; a ledger of an older version knows no partitions."""
+    counts = ", ".join(f"sum({name})::bigint as {name}" for name in BOOK_COUNTS)
+    return f"""
+        select run_id, source, {counts}, bool_and(is_balanced) as is_balanced
+        from {LATEST_BOOKS if is_chained else "ops.books"} where run_id in (select run_id from {newest}) group by all
+    """
 
 
 def _rejected_models(connection: duckdb.DuckDBPyConnection) -> list[str]:

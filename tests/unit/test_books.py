@@ -6,7 +6,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from operations.books import SourceBook, close_books, failed_percent
+from foundation.errors import BooksError
+from operations.books import Closing, SourceBook, checks, close_books, close_mart_books, failed_percent
 from operations.ledger import Ledger
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -24,33 +25,36 @@ def warehouse(tmp_path: Path) -> Path:
             create table raw.loads as
                 select 'l1' as load_id, 'run-1' as run_id, 'hr__people' as source, 2 as records_read,
                     0 as records_skipped, 'p1' as _dlt_load_id, 'hash' as content_hash, 0 as start_bytes,
-                    9 as position_bytes, timestamptz '2026-01-01' as loaded_at
+                    9 as position_bytes, timestamptz '2026-01-01' as loaded_at, '' as partition
                 from range(2);
             create table raw._dlt_loads as select 'p1' as load_id, 0 as status from range(2);
             create table raw.hr__people as
                 select 'l1' as _load_id, 'hash' as _content_hash, line as _line from range(2) as rows (line), range(2);
             create table marts.outcomes_people as
-                select 'l1' as load_id, 'hr__people' as source, 'accepted' as outcome from range(2);
+                select 'l1' as load_id, 'hr__people' as source, 'accepted' as outcome, 'hash' as content_hash,
+                    line, 'id-' || line as record_key
+                from range(2) as rows (line);
+            create table marts.people as select record_key as id from marts.outcomes_people;
         """)
     return path
 
 
 def test_a_load_that_a_crash_wrote_twice_is_one_load(warehouse: Path) -> None:
-    (book,) = close_books(warehouse, "run-1", ["hr__people"])
+    (book,) = close_books(warehouse, "run-1", ["hr__people"]).books
     assert book == SourceBook("hr__people", records_read=2, records_loaded=2, count_accepted=2)
     assert book.is_balanced
 
 
 def test_a_load_is_booked_once(warehouse: Path) -> None:
     close_books(warehouse, "run-1", ["hr__people"])
-    assert close_books(warehouse, "run-2", ["hr__people"]) == [SourceBook("hr__people")]
+    assert close_books(warehouse, "run-2", ["hr__people"]).books == [SourceBook("hr__people")]
 
 
 def test_a_load_that_does_not_balance_stays_open(warehouse: Path) -> None:
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute("delete from marts.outcomes_people")
     for run_id in ("run-1", "run-2"):
-        (book,) = close_books(warehouse, run_id, ["hr__people"])
+        (book,) = close_books(warehouse, run_id, ["hr__people"]).books
         assert book.gap == "hr__people: 2 loaded, but no outcomes model counts them"
 
 
@@ -59,13 +63,14 @@ def test_a_content_that_came_twice_before_a_book_was_closed_is_skipped_once(ware
         connection.execute("""
             insert into raw.loads
                 select distinct
-                    'l2', 'run-2', source, records_read, 0, 'p1', content_hash, 0, 9, timestamptz '2026-01-02'
+                    'l2', 'run-2', source, records_read, 0, 'p1', content_hash, 0, 9, timestamptz '2026-01-02',
+                    ''
                 from raw.loads;
             insert into raw.hr__people select distinct 'l2', 'hash', _line from raw.hr__people;
             -- the models count the latest
             update marts.outcomes_people set load_id = 'l2';
         """)
-    (book,) = close_books(warehouse, "run-2", ["hr__people"])
+    (book,) = close_books(warehouse, "run-2", ["hr__people"]).books
     assert book == SourceBook("hr__people", records_read=4, records_loaded=2, records_skipped=2, count_accepted=2)
 
 
@@ -75,26 +80,170 @@ def test_a_content_that_was_loaded_and_then_skipped_counts_as_loaded(warehouse: 
             insert into raw.loads
                 select distinct
                     'l2', 'run-2', source, records_read, records_read, 'p1', content_hash, 0, 9,
-                    timestamptz '2026-01-02'
+                    timestamptz '2026-01-02', ''
                 from raw.loads;
         """)
-    (book,) = close_books(warehouse, "run-2", ["hr__people"])
+    (book,) = close_books(warehouse, "run-2", ["hr__people"]).books
     assert book == SourceBook("hr__people", records_read=4, records_loaded=2, records_skipped=2, count_accepted=2)
 
 
 def test_a_source_that_left_the_settings_without_a_model_holds_nothing(warehouse: Path) -> None:
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute("delete from marts.outcomes_people")
-    (book,) = close_books(warehouse, "run-1", [])
+    (book,) = close_books(warehouse, "run-1", []).books
     assert (book.is_abandoned, book.is_balanced, book.records_loaded) == (True, True, 2)
     assert failed_percent(warehouse, "run-1") == 0
     # Its loads stay open: declared again, it is missed again.
-    (book,) = close_books(warehouse, "run-2", ["hr__people"])
+    (book,) = close_books(warehouse, "run-2", ["hr__people"]).books
     assert book.gap == "hr__people: 2 loaded, but no outcomes model counts them"
 
 
 def test_a_source_that_left_the_settings_but_has_a_model_is_in_the_books(warehouse: Path) -> None:
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute("update marts.outcomes_people set load_id = 'an earlier one'")
-    (book,) = close_books(warehouse, "run-1", [])
+    (book,) = close_books(warehouse, "run-1", []).books
     assert (book.is_abandoned, book.is_balanced) == (False, False)
+
+
+def tamper(warehouse: Path, statements: str) -> None:
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute(statements)
+
+
+def close(warehouse: Path, run_id: str = "run-1") -> Closing:
+    return close_books(warehouse, run_id, ["hr__people"], {"people": "id"})
+
+
+def test_accepted_records_are_in_the_mart(warehouse: Path) -> None:
+    closing = close(warehouse)
+    assert closing.gaps == []
+    book = next(mart for mart in closing.candidates if mart.mart == "people")
+    assert (book.count_before, book.count_accepted, book.count_removed, book.count_candidates) == (0, 2, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("statements", "gap"),
+    [
+        (
+            "delete from raw.hr__people where _line = 1",
+            "hr__people: 2 read, but 1 loaded, dead-lettered or skipped",
+        ),
+        (
+            "insert into raw.hr__people values ('l1', 'hash', 7)",
+            "hr__people: 2 read, but 3 loaded, dead-lettered or skipped",
+        ),
+        (
+            "update raw.hr__people set _line = 7 where _line = 1",
+            "hr__people: 2 loaded and as many have an outcome, but other records do",
+        ),
+        (
+            "delete from marts.outcomes_people where line = 1",
+            "hr__people: 2 loaded, but 1 have an outcome",
+        ),
+        (
+            "update marts.outcomes_people set content_hash = 'other' where line = 1",
+            "hr__people: 2 loaded and as many have an outcome, but other records do",
+        ),
+        (
+            "insert into marts.outcomes_people select * from marts.outcomes_people",
+            "hr__people: 2 loaded, but 4 have an outcome",
+        ),
+        (
+            "delete from marts.people where id = 'id-1'",
+            "people: 0 before + 2 accepted - 0 removed = 2, but the mart has 1 rows",
+        ),
+        (
+            "update marts.people set id = 'id-7' where id = 'id-1'",
+            "people: 2 records are accepted and as many are in the mart, but other ones",
+        ),
+        (
+            "insert into marts.people values ('id-7')",
+            "people: 0 before + 2 accepted - 0 removed = 2, but the mart has 3 rows",
+        ),
+    ],
+)
+def test_what_was_changed_by_hand_does_not_balance_and_is_a_critical_check(
+    warehouse: Path, statements: str, gap: str
+) -> None:
+    tamper(warehouse, statements)
+    closing = close(warehouse)
+    assert gap in closing.gaps
+    failed = [check for check in checks([*closing.books, *closing.candidates]) if not check["is_success"]]
+    assert {check["notes"] for check in failed} >= set(closing.gaps)
+    assert {(check["gate"], check["severity"]) for check in failed} == {("books", "critical")}
+    assert close(warehouse, "run-2").gaps == closing.gaps, "an imbalance does not heal by running again"
+
+
+def test_a_record_that_a_later_one_supersedes_is_removed(warehouse: Path) -> None:
+    close(warehouse)
+    tamper(
+        warehouse,
+        """
+        insert into raw.loads
+            select distinct 'l2', 'run-2', source, 2, 0, 'p1', 'hash-2', 0, 9, timestamptz '2026-01-02', ''
+            from raw.loads;
+        insert into raw.hr__people values ('l2', 'hash-2', 0), ('l2', 'hash-2', 1);
+        update marts.outcomes_people set outcome = 'duplicate' where line = 0;
+        insert into marts.outcomes_people
+            values ('l2', 'hr__people', 'accepted', 'hash-2', 0, 'id-0'),
+                ('l2', 'hr__people', 'accepted', 'hash-2', 1, 'id-2');
+        insert into marts.people values ('id-2');
+        """,
+    )
+    closing = close(warehouse, "run-2")
+    assert closing.gaps == []
+    book = next(mart for mart in closing.candidates if mart.mart == "people")
+    assert (book.count_before, book.count_accepted, book.count_removed, book.count_candidates) == (2, 2, 1, 3)
+
+
+def test_every_partition_has_books_of_its_own(warehouse: Path) -> None:
+    tamper(
+        warehouse,
+        """
+        update raw.loads set partition = 'a';
+        insert into raw.loads
+            select distinct 'l2', 'run-1', source, 1, 0, 'p1', 'hash-2', 0, 9, timestamptz '2026-01-01', 'b'
+            from raw.loads;
+        insert into raw.hr__people values ('l2', 'hash-2', 0);
+        insert into marts.outcomes_people values ('l2', 'hr__people', 'rejected', 'hash-2', 0, 'id-9');
+        """,
+    )
+    closing = close(warehouse)
+    assert closing.books == [
+        SourceBook("hr__people", records_read=2, records_loaded=2, count_accepted=2, partition="a"),
+        SourceBook("hr__people", records_read=1, records_loaded=1, count_rejected=1, partition="b"),
+    ]
+    assert closing.sources == [
+        SourceBook("hr__people", records_read=3, records_loaded=3, count_accepted=2, count_rejected=1)
+    ]
+
+
+def test_partitions_that_only_balance_together_do_not_balance(warehouse: Path) -> None:
+    tamper(
+        warehouse,
+        """
+        update raw.loads set partition = 'a', records_read = 3;
+        insert into raw.loads
+            select distinct 'l2', 'run-1', source, 0, 0, 'p1', 'hash-2', 0, 9, timestamptz '2026-01-01', 'b'
+            from raw.loads;
+        insert into raw.hr__people values ('l2', 'hash-2', 0);
+        insert into marts.outcomes_people values ('l2', 'hr__people', 'rejected', 'hash-2', 0, 'id-9');
+        """,
+    )
+    closing = close(warehouse)
+    assert closing.gaps == [
+        "hr__people, partition a: 3 read, but 2 loaded, dead-lettered or skipped",
+        "hr__people, partition b: 0 read, but 1 loaded, dead-lettered or skipped",
+    ]
+    assert not closing.sources[0].is_balanced
+
+
+def test_an_outcomes_model_that_does_not_say_which_record_is_told(warehouse: Path) -> None:
+    tamper(warehouse, "alter table marts.outcomes_people drop column line")
+    with pytest.raises(BooksError, match="outcomes_people has no column line"):
+        close(warehouse)
+
+
+def test_a_mart_of_which_less_is_published_does_not_balance(warehouse: Path) -> None:
+    (book,), _ = close_mart_books(warehouse, "run-1", {"people": 2}, 1, {"people": {"rows": 1}})
+    assert book.gap == "people: 2 candidates, but 1 published"
