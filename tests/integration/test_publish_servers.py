@@ -25,6 +25,7 @@ from foundation.errors import PublishError
 from foundation.events import Emit, Event, ignore
 from foundation.settings import Output
 from publishing import releases
+from publishing.memory import Memory
 from publishing.publish import publish
 from publishing.releases import Origin, Release
 from publishing.target import Destination
