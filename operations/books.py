@@ -138,6 +138,7 @@ def close_mart_books(warehouse: Warehouse, run_id: str, published: Mapping[str, 
             MartBook(mart, _one(connection, f"select count(*) from marts.{quote_identifier(mart)}"), rows)
             for mart, rows in published.items()
         ]
+        connection.execute("delete from ops.mart_books where run_id = ?", [run_id])  # of an earlier attempt
         connection.executemany(
             "insert into ops.mart_books values (?, ?, ?, ?, ?)",
             [[run_id, book.mart, book.count_candidates, book.count_published, book.is_balanced] for book in books],

@@ -7,8 +7,9 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,53 +29,75 @@ from operations.ledger import Ledger, Partition, Step
 from operations.lock import run_lock
 from operations.progress import progress
 from operations.publish_target import PublishTarget
+from operations.resume import ATTEMPT, Fingerprint, Past, find_resumable, fingerprint, left_to_read, release_of
 from operations.summary import RunRecord, as_dictionary, print_summary, write_json
 from operations.workers import Worker
 
 if TYPE_CHECKING:
+    from ingestion.parts import Part
     from ingestion.reading import PartResult
+    from publishing.releases import Release
 
 STAGES = ("ingest", "build", "gate", "publish")
 BASE_URL = "API_BASE_URL"
 STOPPED = "stopped by a signal"
+# By source and partition: records read, loaded and so on.
+Landed = Mapping[tuple[str, str], Mapping[str, int]]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for: a command, its stages, and the as-of date where it is not today."""
+    """What the user asked for: a command, its stages, and the as-of date where it is not today.
+
+    With `is_resumed` the last run goes on, with its own as-of date and sources.
+    """
 
     command: str
     stages: Sequence[str]
     as_of: date | None = None
     sources: Sequence[str] = ()
     is_debug: bool = False
+    is_resumed: bool = False
 
 
 def run(root: Path, settings: Settings, request: Request, console: Console) -> dict[str, Any]:
     """Do the stages and give the summary; its `exit_code` is 0 only if everything asked for was done.
 
     Raises PenstockError only where there is no ledger to enter it in: a lock that is held, a folder or models that are
-    not there.
+    not there, no run that could be resumed.
     """
     if set(request.stages) != {"ingest"}:
         build.require_models(root)
     started_at = datetime.now(UTC)
     run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     record = RunRecord(run_id, request.command, started_at, request.as_of or started_at.date())
+    past = Past()
+    now = fingerprint(root, settings)
     with ExitStack() as stack:
-        stack.enter_context(run_lock(settings.work_dir, run_id))
+        name_holder = stack.enter_context(run_lock(settings.work_dir, run_id))
         try:
             logs.set_up_logs(settings.work_dir / "logs", settings.log_level, settings.secrets())
         except OSError as error:
             raise StorageError(f"logs cannot be written: {error.strerror}", where=str(settings.work_dir)) from error
-        structlog.contextvars.bind_contextvars(run_id=run_id)
         keep = stack.enter_context(hold_warehouse(settings.warehouse))
-        ledger = Ledger(settings.warehouse, run_id)
-        for cut_off in ledger.start(request.command, started_at, record.as_of):
-            record.notes.append(f"run {cut_off} was cut off; this run goes on from what it left")
+        if request.is_resumed:
+            found = find_resumable(settings, now, request.as_of)
+            if found.status == "succeeded":
+                console.print(f"nothing to resume: run {found.run_id} has succeeded", highlight=False)
+                return {"exit_code": 0, "errors": [], **found.summary}
+            record, past = found.record(started_at), found.past
+            request = replace(request, sources=found.sources)
+            name_holder(record.run_id)
+        structlog.contextvars.bind_contextvars(run_id=record.run_id)
+        ledger = Ledger(settings.warehouse, record.run_id, record.attempt)
+        if request.is_resumed:
+            cut_offs = ledger.resume(started_at, now.settings)
+        else:
+            cut_offs = ledger.start(request.command, started_at, record.as_of, request.sources, now.settings)
+        record.notes += [f"run {cut_off} was cut off; this run goes on from what it left" for cut_off in cut_offs]
         show = stack.enter_context(progress(console, settings.progress_update_ms))
         emit = _both(show, logs.listener(), record)
-        stages = _Stages(root, settings, request, record, ledger, emit, stack, keep)
+        stages = _Stages(root, settings, request, record, ledger, emit, stack, keep, past, now)
         _do(stages, request, record)
         summary = _finish(stages, record, ledger)
     print_summary(summary, console)
@@ -146,11 +169,11 @@ def _why(error: BaseException) -> str:
     return STOPPED if isinstance(error, KeyboardInterrupt | SystemExit) else f"{type(error).__name__}: {error}"
 
 
-def _entry(result: "PartResult") -> Partition:
+def _entry(result: "PartResult", landed: Landed) -> Partition:
+    """The entry of a part, with what earlier attempts of the run have landed of it."""
     part = result.part
-    return Partition(
-        part.source, part.name, result.state, result.counts, result.seconds, "; ".join(result.errors) or None
-    )
+    counts = Counter(landed.get((part.source, part.name), {})) + result.counts
+    return Partition(part.source, part.name, result.state, counts, result.seconds, "; ".join(result.errors) or None)
 
 
 class _Stages:
@@ -166,8 +189,12 @@ class _Stages:
         emit: Emit,
         stack: ExitStack,
         keep: Callable[[], None],
+        past: Past,
+        now: Fingerprint,
     ) -> None:
-        self._keep = keep
+        self._keep, self._past, self._now = keep, past, now
+        self._landed: Landed = {}
+        self._is_built = past.built_in is not None  # until something is read, which the candidate marts lack
         self.root, self.settings, self.request = root, settings, request
         self.record, self.ledger, self.emit = record, ledger, emit
         worker_log = settings.work_dir / "logs" / "workers.log"
@@ -177,59 +204,102 @@ class _Stages:
         # Slow imports and the start of the embedded Postgres go on beside the stages before them.
         if "publish" in request.stages:
             self._target.start()
-        if "build" in request.stages:
+        if "build" in request.stages and not self._is_built:
             self._builder.start()
         if "gate" in request.stages:
             self._judge.start()
 
     def ingest(self) -> None:
         """Sources -> raw, then the gate on raw when the run has gates."""
-        from ingestion.ingest import ingest, plan
+        from ingestion.ingest import plan
 
-        with self._step("ingest") as counts, source_variables(self.root, self.settings) as variables:
-            started_at = self.record.started_at
-            parts = plan(self.root, self.settings, started_at=started_at, only=self.request.sources)
-            self.ledger.plan_partitions([(part.source, part.name) for part in parts])
+        with self._step("ingest") as counts:
+            parts = plan(self.root, self.settings, started_at=self.record.started_at, only=self.request.sources)
+            if self._past.attempts:
+                parts = self._left_to_read(parts)
+            if parts:
+                self._forget_candidates()
+                self._read(parts, counts)
+        if "gate" in self.request.stages and self._release_made is None:
+            self._pass("raw")
+
+    def _left_to_read(self, parts: Sequence["Part"]) -> "list[Part]":
+        """The parts that are left of a run that goes on; those that are not are counted as they landed."""
+        left = left_to_read(parts, self._past, self.settings, self.record.run_id)
+        self._landed = books.count_landed(self.settings.warehouse, self.record.run_id)
+        for part in parts:
+            found = self._landed.get((part.source, part.name), {})
+            self.record.counts[part.source] = dict(Counter(self.record.counts.get(part.source, {})) + Counter(found))
+        places = {(part.source, part.name) for part in left}
+        walked = [
+            Partition(part.source, part.name, "done", self._landed.get((part.source, part.name), {}), None)
+            for part in parts
+            if (part.source, part.name) not in self._past.read | places
+        ]
+        self.ledger.finish_partitions(walked)
+        return left
+
+    def _read(self, parts: Sequence["Part"], counts: dict[str, int]) -> None:
+        from ingestion.ingest import ingest
+
+        self.ledger.plan_partitions([(part.source, part.name) for part in parts])
+        with source_variables(self.root, self.settings) as variables:
             try:
                 result = ingest(
                     self.root,
                     self.settings,
                     parts,
                     run_id=self.record.run_id,
-                    started_at=started_at,
+                    started_at=self.record.attempt_started_at or self.record.started_at,
                     variables=variables,
                     emit=self.emit,
                 )
             except BaseException:
                 with suppress(PenstockError, duckdb.Error):  # the error that stopped it is the one that is told
-                    self._count_landed([part.source for part in parts], counts)
+                    self._count_landed(parts, counts)
                 raise
-            self.ledger.finish_partitions([_entry(each) for each in result.parts])
-            self.record.source_errors = {name: found.errors for name, found in result.sources.items() if found.errors}
-            self.record.counts = {name: dict(found.counts) for name, found in result.sources.items()}
-            counts.update(sum((found.counts for found in result.sources.values()), Counter()))
-        if "gate" in self.request.stages:
-            self._pass("raw")
+        self.ledger.finish_partitions([_entry(each, self._landed) for each in result.parts])
+        for name, found in result.sources.items():
+            self.record.counts[name] = dict(Counter(self.record.counts.get(name, {})) + found.counts)
+            counts.update(Counter(counts) + found.counts)
+            if found.errors:
+                self.record.source_errors[name] = found.errors
 
-    def _count_landed(self, sources: Sequence[str], counts: dict[str, int]) -> None:
+    def _count_landed(self, parts: Sequence["Part"], counts: dict[str, int]) -> None:
         """Of an ingest that was stopped: what of each source is in raw for good."""
         landed = books.count_landed(self.settings.warehouse, self.record.run_id)
-        totals: dict[str, Counter[str]] = {source: Counter() for source in sources}
+        totals: dict[str, Counter[str]] = {part.source: Counter() for part in parts}
         for (source, _), found in landed.items():
             totals.setdefault(source, Counter()).update(found)
         self.record.counts = {source: dict(found) for source, found in totals.items()}
         counts.update(sum(totals.values(), Counter()))
+        places = {(part.source, part.name) for part in parts}
         self.ledger.finish_partitions(
-            [Partition(source, name, "interrupted", found, None) for (source, name), found in landed.items()]
+            [Partition(*place, "interrupted", found, None) for place, found in landed.items() if place in places]
         )
 
     def build(self) -> None:
-        """Raw -> candidate marts."""
+        """Raw -> candidate marts, unless an earlier attempt of the run has built them from the same."""
+        if self._is_built:
+            return
+        self._forget_candidates()
         with self._step("build") as counts:
-            counts.update(build.build(self._builder, self.settings, self.request.as_of, self.emit))
+            # dbt takes today for granted, and parses everything anew when it is told another day.
+            is_today = self.request.as_of is None and self.record.as_of == datetime.now(UTC).date()
+            as_of = None if is_today else self.record.as_of
+            counts.update(build.build(self._builder, self.settings, as_of, self.emit))
+        self.ledger.note_candidates(self._now.models)
+
+    def _forget_candidates(self) -> None:
+        """From now on the candidate marts are not what the run would build."""
+        self._is_built = False
+        if self._past.attempts:
+            self.ledger.note_candidates(None)
 
     def gate(self) -> None:
         """Judge raw, unless this run has done so, and the candidate marts; then close the books of the sources."""
+        if self._release_made is not None:
+            return
         if "raw" not in self.record.gates:
             self._pass("raw")
         self._pass("marts")
@@ -244,11 +314,13 @@ class _Stages:
         if not self.record.books:
             self._close_books()
         with self._step("publish") as counts:
-            release = publish(
+            if self._release_made is not None:
+                self.emit(Event("noticed", "publish", message="the release was made before the run was cut off"))
+            release = self._release_made or publish(
                 self.settings.warehouse,
                 self.settings.outputs,
                 self._target.destination(),
-                Origin(self.record.run_id, git_commit(self.root), self.record.gates.get("marts", {})),
+                Origin(self.record.run_id, git_commit(self.root), self._verdict()),
                 self.emit,
             )
             self.record.mart_books = books.close_mart_books(
@@ -270,6 +342,20 @@ class _Stages:
             if files:
                 keep_exports(files, self.settings.output_dir, release)
                 self.record.reports["exports"] = str(self.settings.output_dir)
+
+    def _verdict(self) -> dict[str, int]:
+        """What the gate said, as a release tells it; with the attempt, by which one that goes on finds its release."""
+        attempt = {ATTEMPT: self.record.attempt} if self.record.attempt > 1 else {}
+        return self.record.gates.get("marts", {}) | attempt
+
+    @cached_property
+    def _release_made(self) -> "Release | None":
+        """The release of the candidate marts that are there, where an attempt was cut off after it had committed."""
+        if not (self._is_built and self._past.is_booked and "publish" in self.request.stages):
+            return None
+        return release_of(
+            self._target.destination(), self.record.run_id, self._past.built_in or 1, self.settings.retention
+        )
 
     def report(self) -> None:
         """The pages of the report site that the ledger alone can fill."""
@@ -302,6 +388,8 @@ class _Stages:
                     where=str(self.settings.warehouse),
                     fix="every record of a source needs one row in an outcomes_ model (README, Add a model)",
                 )
+            if self._release_made is not None:  # which was judged before it was made
+                return
             percent = books.failed_percent(self.settings.warehouse, self.record.run_id)
             if percent > self.settings.failure_threshold_percent:
                 raise GateError(

@@ -22,6 +22,8 @@ class RunRecord:
     command: str
     started_at: datetime
     as_of: date
+    attempt: int = 1
+    attempt_started_at: datetime | None = None  # of one that goes on; the first starts with the run
     finished_at: datetime | None = None
     status: str = "running"
     exit_code: int = 0
@@ -40,9 +42,9 @@ class RunRecord:
 
     @property
     def duration_seconds(self) -> float:
-        """From the start of the run to its end."""
+        """From the start of this attempt to its end."""
         assert self.finished_at is not None
-        return (self.finished_at - self.started_at).total_seconds()
+        return (self.finished_at - (self.attempt_started_at or self.started_at)).total_seconds()
 
 
 def as_dictionary(record: RunRecord) -> dict[str, Any]:
@@ -56,7 +58,9 @@ def as_dictionary(record: RunRecord) -> dict[str, Any]:
         "command": record.command,
         "status": record.status,
         "exit_code": record.exit_code,
+        "attempts": record.attempt,
         "started_at": record.started_at.isoformat(),
+        "attempt_started_at": (record.attempt_started_at or record.started_at).isoformat(),
         "finished_at": record.finished_at.isoformat() if record.finished_at else None,
         "duration_seconds": round(record.duration_seconds, 3),
         "as_of": record.as_of.isoformat(),
