@@ -17,12 +17,12 @@ import duckdb
 import structlog
 from rich.console import Console
 
-from foundation.errors import BooksError, GateError, PenstockError, SourceError, StorageError
+from foundation.errors import BooksError, PenstockError, SourceError, StorageError
 from foundation.events import Emit, Event
 from foundation.settings import Settings
 from foundation.sources import ApiSource
 from foundation.warehouse import hold_warehouse
-from operations import books, build, gate, logs
+from operations import books, build, gate, logs, thresholds
 from operations.commit import git_commit
 from operations.dead_letters import read_dead_letters
 from operations.ledger import Ledger, Partition, Step
@@ -390,13 +390,11 @@ class _Stages:
                 )
             if self._release_made is not None:  # which was judged before it was made
                 return
-            percent = books.failed_percent(self.settings.warehouse, self.record.run_id)
-            if percent > self.settings.failure_threshold_percent:
-                raise GateError(
-                    f"{percent:.1f}% of the records since the last release failed, nothing is published",
-                    where=f"failure_threshold_percent {self.settings.failure_threshold_percent:g}",
-                    fix="see the rejected_ models and raw.dead_letters, mend the source, or raise the threshold",
-                )
+            failed = books.count_failed(self.settings.warehouse, self.record.run_id)
+            self.record.shares = thresholds.judge_shares(self.settings, failed)
+            self.ledger.add_checks([share.as_check() for share in self.record.shares], datetime.now(UTC))
+            self.record.notes += [f"warning: {line}" for line in thresholds.warnings(self.record.shares)]
+            thresholds.stop_if_exceeded(self.record.shares)
 
     @contextmanager
     def _step(self, name: str) -> Iterator[dict[str, int]]:

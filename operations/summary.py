@@ -12,6 +12,7 @@ from rich.table import Table
 
 from operations.books import MartBook, SourceBook
 from operations.dead_letters import told
+from operations.thresholds import Share
 
 
 @dataclass
@@ -34,6 +35,7 @@ class RunRecord:
     mart_books: list[MartBook] = field(default_factory=list)
     changes: dict[str, dict[str, int]] = field(default_factory=dict)
     gates: dict[str, dict[str, int]] = field(default_factory=dict)
+    shares: list[Share] = field(default_factory=list)
     release_id: str | None = None
     is_new_release: bool | None = None
     reports: dict[str, str] = field(default_factory=dict)
@@ -81,6 +83,7 @@ def as_dictionary(record: RunRecord) -> dict[str, Any]:
             for book in record.mart_books
         ],
         "gates": record.gates,
+        "thresholds": [share.as_dictionary() for share in record.shares],
         "release_id": record.release_id,
         "is_new_release": record.is_new_release,
         "errors": record.errors + [error for errors in record.source_errors.values() for error in errors],
