@@ -39,6 +39,7 @@ _TABLES = """
     create table if not exists ops.partitions (
         run_id varchar not null, source varchar not null, partition varchar not null, place integer not null,
         state varchar not null, counts varchar, seconds double, error varchar,
+        attempts integer, first_attempt_at timestamptz, last_attempt_at timestamptz,
         primary key (run_id, source, partition)
     );
     create table if not exists ops.gate_results (
@@ -53,6 +54,7 @@ _TABLES = """
 _ADDED = {
     "runs": {"attempts": "integer", "sources": "varchar", "settings_hash": "varchar", "models_hash": "varchar"},
     "steps": {"attempt": "integer"},
+    "partitions": {"attempts": "integer", "first_attempt_at": "timestamptz", "last_attempt_at": "timestamptz"},
 }
 
 
@@ -88,7 +90,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition of a source, or a whole source under no name, as an ingest left it."""
+    """A partition of a source, or a whole source under no name, as an ingest left it.
+
+    `attempted_at` is when this attempt at it began, None where it was not begun.
+    """
 
     source: str
     name: str
@@ -96,6 +101,7 @@ class Partition:
     counts: Mapping[str, int]
     seconds: float | None
     error: str | None = None
+    attempted_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -209,13 +215,26 @@ class Ledger:
     def finish_partitions(self, partitions: Sequence[Partition]) -> None:
         """Enter how each partition ended."""
         rows = [
-            [each.state, json.dumps(dict(each.counts)), each.seconds, each.error, self.run_id, each.source, each.name]
+            [
+                each.state,
+                json.dumps(dict(each.counts)),
+                each.seconds,
+                each.error,
+                each.attempted_at is not None,
+                each.attempted_at,
+                each.attempted_at,
+                self.run_id,
+                each.source,
+                each.name,
+            ]
             for each in partitions
         ]
         if rows:
             with self._open() as connection:
                 connection.executemany(
-                    "update ops.partitions set state = ?, counts = ?, seconds = ?, error = ? "
+                    "update ops.partitions set state = ?, counts = ?, seconds = ?, error = ?, "
+                    "attempts = coalesce(attempts, 0) + ?::integer, first_attempt_at = coalesce(first_attempt_at, ?), "
+                    "last_attempt_at = coalesce(?, last_attempt_at) "
                     "where run_id = ? and source = ? and partition = ?",
                     rows,
                 )

@@ -1,6 +1,5 @@
 """A run: the stages in their order, under one id, one lock and one as-of, with the ledger and the summary."""
 
-import os
 import threading
 import traceback
 import uuid
@@ -20,7 +19,6 @@ from rich.console import Console
 from foundation.errors import BooksError, PenstockError, SourceError, StorageError
 from foundation.events import Emit, Event
 from foundation.settings import Settings
-from foundation.sources import ApiSource
 from foundation.warehouse import hold_warehouse
 from operations import books, build, gate, logs, thresholds
 from operations.commit import git_commit
@@ -29,8 +27,10 @@ from operations.ledger import Ledger, Partition, Step
 from operations.lock import run_lock
 from operations.progress import progress
 from operations.publish_target import PublishTarget
+from operations.result import hider, of_part, of_stage, read_result
 from operations.resume import ATTEMPT, Fingerprint, Past, find_resumable, fingerprint, left_to_read, release_of
 from operations.summary import RunRecord, as_dictionary, print_summary, write_json
+from operations.variables import source_variables
 from operations.workers import Worker
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from publishing.releases import Release
 
 STAGES = ("ingest", "build", "gate", "publish")
-BASE_URL = "API_BASE_URL"
 STOPPED = "stopped by a signal"
 # By source and partition: records read, loaded and so on.
 Landed = Mapping[tuple[str, str], Mapping[str, int]]
@@ -142,6 +141,7 @@ def _finish(stages: "_Stages", record: RunRecord, ledger: Ledger) -> dict[str, A
     if "ingest" in stages.request.stages:
         with suppress(PenstockError, duckdb.Error):  # a warehouse that cannot be read has been told
             record.dead_letters = read_dead_letters(stages.settings.warehouse, record.run_id)
+    _tell_failures(stages.settings, record)
     summary = as_dictionary(record)
     try:
         ledger.finish(
@@ -163,6 +163,16 @@ def _finish(stages: "_Stages", record: RunRecord, ledger: Ledger) -> dict[str, A
     return as_dictionary(record)
 
 
+def _tell_failures(settings: Settings, record: RunRecord) -> None:
+    """Into the log with their tracebacks, and as the result of the run."""
+    hide = hider(settings)
+    for failure in record.failures:
+        told = failure.without(hide).as_dictionary()
+        structlog.get_logger("penstock").error(told.pop("message"), **told)
+    with suppress(PenstockError, duckdb.Error):
+        record.result = read_result(settings, record.run_id, record.failures)
+
+
 def _why(error: BaseException) -> str:
     if isinstance(error, PenstockError):
         return error.one_line()
@@ -173,7 +183,9 @@ def _entry(result: "PartResult", landed: Landed) -> Partition:
     """The entry of a part, with what earlier attempts of the run have landed of it."""
     part = result.part
     counts = Counter(landed.get((part.source, part.name), {})) + result.counts
-    return Partition(part.source, part.name, result.state, counts, result.seconds, "; ".join(result.errors) or None)
+    error = "; ".join(result.errors) or None
+    attempted_at = result.started_at if result.state in ("done", "failed") else None
+    return Partition(part.source, part.name, result.state, counts, result.seconds, error, attempted_at)
 
 
 class _Stages:
@@ -259,6 +271,7 @@ class _Stages:
                     self._count_landed(parts, counts)
                 raise
         self.ledger.finish_partitions([_entry(each, self._landed) for each in result.parts])
+        self.record.failures += [failure for each in result.parts for failure in of_part(each)]
         for name, found in result.sources.items():
             self.record.counts[name] = dict(Counter(self.record.counts.get(name, {})) + found.counts)
             counts.update(Counter(counts) + found.counts)
@@ -405,33 +418,14 @@ class _Stages:
             self._keep()
             yield counts
         except BaseException as error:
-            text = _why(error)
+            text, now = _why(error), datetime.now(UTC)
+            self.record.failures.append(of_stage(name, error, text, self.record.attempt, (started_at, now)))
             self.emit(Event("failed", name, None, text if len(text) < 160 else text[:150] + " ...", counts))
             with suppress(Exception):  # on a full disk the ledger cannot be written either; the first error counts
-                self.ledger.add_step(Step(name, "failed", started_at, datetime.now(UTC), counts, text))
+                self.ledger.add_step(Step(name, "failed", started_at, now, counts, text))
             raise
         self.emit(Event("finished", name, None, "", counts))
         self.ledger.add_step(Step(name, "done", started_at, datetime.now(UTC), counts))
-
-
-@contextmanager
-def source_variables(root: Path, settings: Settings) -> Iterator[Mapping[str, str]]:
-    """What ${NAME} in a source may stand for. Without API_BASE_URL the bundled sample API answers for it."""
-    known = dict(os.environ)
-    if settings.api_key is not None:
-        known["API_KEY"] = settings.api_key.get_secret_value()
-    if settings.api_base_url:
-        known[BASE_URL] = settings.api_base_url.rstrip("/")
-    needs_api = any(
-        isinstance(source, ApiSource) and f"${{{BASE_URL}}}" in source.url for source in settings.sources.values()
-    )
-    if BASE_URL in known or not needs_api:
-        yield known
-        return
-    from sample_data.api_server import serve
-
-    with serve(root / "sample_data" / "employees" / "talent.json") as url:
-        yield known | {BASE_URL: url}
 
 
 def _both(show: Emit, log: Emit, record: RunRecord) -> Emit:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from operations.books import MartBook, SourceBook
 from operations.dead_letters import told
+from operations.result import Failure
 from operations.thresholds import Share
 
 
@@ -36,6 +37,8 @@ class RunRecord:
     changes: dict[str, dict[str, int]] = field(default_factory=dict)
     gates: dict[str, dict[str, int]] = field(default_factory=dict)
     shares: list[Share] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    result: dict[str, Any] | None = None
     release_id: str | None = None
     is_new_release: bool | None = None
     reports: dict[str, str] = field(default_factory=dict)
@@ -71,6 +74,7 @@ def as_dictionary(record: RunRecord) -> dict[str, Any]:
         "records_per_second": round(totals["read"] / max(record.duration_seconds, 0.001), 1),
         "is_balanced": _is_balanced(record),
         "sources": [_source(record, book) for book in books],
+        "result": record.result,
         "dead_letters": record.dead_letters,
         "marts": [
             {

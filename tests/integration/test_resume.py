@@ -79,8 +79,12 @@ def release_runs(project: Project) -> list[str]:
     return [run_id for (run_id,) in project.query("select run_id from penstock.releases order by release_id")]
 
 
-def check_one_run(project: Project, warehouse: Warehouse, first_run: Project, attempts: int = 2) -> str:
-    """That the ledger and the target tell of one run, and that it published what an undisturbed one does."""
+def check_one_run(project: Project, warehouse: Warehouse, first_run: Project, *, is_read_at_once: bool = True) -> str:
+    """That the ledger and the target tell of one run, and that it published what an undisturbed one does.
+
+    Of two versions of a record that are as old, the one that was read later counts.
+    """
+    attempts = 2
     ((run_id, status, found, as_of),) = ask(warehouse, "select run_id, status, attempts, as_of from ops.runs")
     assert (status, found, as_of) == ("succeeded", attempts, date.fromisoformat(AS_OF))
     summary = project.summary
@@ -89,14 +93,14 @@ def check_one_run(project: Project, warehouse: Warehouse, first_run: Project, at
     assert summary["totals"] == first_run.summary["totals"]
     assert release_runs(project) == [run_id]
     assert raw_rows(warehouse) == {name: (rows, rows) for name, (rows, _) in raw_rows(warehouse_of(first_run)).items()}
-    statement = "select id, name, email, salary, department from employees order by id"
+    columns = "id, name, email, salary, department" if is_read_at_once else "id"
+    statement = f"select {columns} from employees order by id"
     assert project.query(statement) == first_run.query(statement)
     # Experience is counted up to the run's own day.
     late = f"select count(*) from employees where experience_years > extract(year from age(date '{AS_OF}', join_date))"
     assert project.query(late) == [(0,)]
-    assert (project.root / "exports" / "employees.csv").read_bytes() == (
-        first_run.root / "exports" / "employees.csv"
-    ).read_bytes()
+    exported = Path("exports") / "employees.csv"
+    assert not is_read_at_once or (project.root / exported).read_bytes() == (first_run.root / exported).read_bytes()
     return str(run_id)
 
 
@@ -183,11 +187,13 @@ def test_a_run_killed_while_it_reads_goes_on_after_what_has_landed(
     assert {source for _, source, *_ in set(loads(warehouse)) - set(before)} == {"talent__employees"}
     states = ask(warehouse, "select partition, state from ops.partitions where source like 'talent%' order by place")
     assert states == [("low", "done"), ("high", "done")]
-    check_one_run(fresh_project, warehouse, first_run)
+    check_one_run(fresh_project, warehouse, first_run, is_read_at_once=False)
+    successful = {(part["source"], part["partition"]) for part in fresh_project.summary["result"]["successful"]}
+    assert {("talent__employees", "low"), ("talent__employees", "high"), ("hr__employees", None)} < successful
 
 
 def test_sources_that_failed_are_read_by_the_next_attempt_and_the_others_are_not(
-    fresh_project: Project, api: CountingApi
+    fresh_project: Project, first_run: Project, api: CountingApi
 ) -> None:
     warehouse = warehouse_of(fresh_project)
     api.is_down = True
@@ -204,10 +210,8 @@ def test_sources_that_failed_are_read_by_the_next_attempt_and_the_others_are_not
     assert fresh_project.summary["totals"] == fresh_project.summary["totals"] | {"read": 4303, "loaded": 4280}
     assert ask(warehouse, "select status, exit_code, attempts, release_id from ops.runs") == [("succeeded", 0, 2, "2")]
     assert len(ask(warehouse, "select mart from ops.mart_books")) == 2
-    judged = (
-        "select gate, suite, expectation, column_name, count(*) from ops.gate_results group by all having count(*) > 1"
-    )
-    assert ask(warehouse, judged) == []
+    judged = "select gate, count(*) from ops.gate_results group by gate order by gate"
+    assert ask(warehouse, judged) == ask(warehouse_of(first_run), judged)
     again = fresh_project.run("run", "--resume")
     assert again.returncode == 0
     assert f"nothing to resume: run {first} has succeeded" in again.stdout
@@ -242,6 +246,21 @@ def test_what_changed_since_is_told_and_changed_models_are_built_again(fresh_pro
     assert built == [(1,), (2,)]
 
 
+def test_a_build_that_was_killed_is_not_taken_for_the_one_before_it(fresh_project: Project) -> None:
+    warehouse = warehouse_of(fresh_project)
+    assert fresh_project.run("run", FAILURE_THRESHOLD_PERCENT="1").returncode == 6
+    model = fresh_project.root / "dbt_project" / "models" / "marts" / "employees" / "employees.sql"
+    model.write_text(model.read_text() + "\n-- another wording\n")
+    kill_at(fresh_project.start("run", "--resume"), "build started", 0.5)
+    assert ask(warehouse, "select attempts, models_hash from ops.runs") == [(2, None)]
+    done = fresh_project.run("run", "--resume")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "attempt 3 at run" in done.stdout
+    assert ask(warehouse, "select attempt from ops.steps where stage = 'build' order by 1") == [(1,), (3,)]
+    assert ask(warehouse, "select status, attempts from ops.runs") == [("succeeded", 3)]
+    assert len(release_runs(fresh_project)) == 1
+
+
 def test_a_command_in_between_has_the_models_built_again(fresh_project: Project) -> None:
     done = fresh_project.run("run", FAILURE_THRESHOLD_PERCENT="1")
     assert done.returncode == 6, done.stdout + done.stderr
@@ -254,12 +273,15 @@ def test_a_command_in_between_has_the_models_built_again(fresh_project: Project)
     assert fresh_project.query(future) == [(0,)]
 
 
-def test_what_cannot_be_resumed_is_told(project: Project, fresh_project: Project) -> None:
+def test_where_no_run_was_started_there_is_nothing_to_resume(fresh_project: Project) -> None:
     done = fresh_project.run("run", "--resume")
     assert done.returncode == 2
     assert "there is no run to resume" in done.stderr
     assert fresh_project.run("run", "--resume", "--source", "hr__employees").returncode == 2
     assert fresh_project.run("run", "--resume", "--dry-run").returncode == 2
+
+
+def test_another_day_and_another_process_are_refused(project: Project) -> None:
     run_id, day = project.summary["run_id"], project.summary["as_of"]
     done = project.run("run", "--resume", "--as-of", "2001-02-03")
     assert done.returncode == 2
