@@ -41,13 +41,15 @@ class Past:
     """What earlier attempts at a run have done; of a new run nothing.
 
     `read` are the parts, source and partition, that need not be read again. `built_in` is the attempt whose candidate
-    marts are there, None where they are to be built; `is_booked` whether the books were closed over these.
+    marts are there, None where they are to be built; `is_booked` whether the books were closed over these, and `gates`
+    what the gates counted.
     """
 
     attempts: int = 0
     read: frozenset[tuple[str, str]] = frozenset()
     built_in: int | None = None
     is_booked: bool = False
+    gates: Mapping[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -133,13 +135,24 @@ def find_resumable(settings: Settings, now: Fingerprint, as_of: date | None) -> 
                 [run_id, built_in],
             ).fetchone()
         )
+        gates = connection.execute(
+            "select stage, counts from ops.steps where run_id = ? and starts_with(stage, 'gate ') and status = 'done' "
+            "order by finished_at",
+            [run_id],
+        ).fetchall()
     return Resumption(
         run_id,
         status,
         started_at,
         day,
         json.loads(sources or "[]"),
-        Past(attempts, frozenset(read), built_in, is_booked),
+        Past(
+            attempts,
+            frozenset(read),
+            built_in,
+            is_booked,
+            {stage.removeprefix("gate "): json.loads(counts) for stage, counts in gates},
+        ),
         notes,
         json.loads(summary or "{}"),
     )

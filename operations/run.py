@@ -312,6 +312,7 @@ class _Stages:
     def gate(self) -> None:
         """Judge raw, unless this run has done so, and the candidate marts; then close the books of the sources."""
         if self._release_made is not None:
+            self.record.gates = dict(self._past.gates)
             return
         if "raw" not in self.record.gates:
             self._pass("raw")
