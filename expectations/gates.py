@@ -59,6 +59,8 @@ def run_gate(
     *,
     run_id: str,
     failure_threshold_percent: float,
+    failure_min_records: int = 1,
+    judged_apart: Sequence[str] = (),
     emit: Emit = ignore,
     judged_at: datetime | None = None,
     package: str = SUITES,
@@ -77,7 +79,14 @@ def run_gate(
     else:
         with open_warehouse(warehouse, read_only=True) as connection, _quiet():
             try:
-                checks = _judge(gate, connection, judged_at, failure_threshold_percent, package, emit)
+                history = read_history(
+                    connection,
+                    judged_at=judged_at,
+                    failure_threshold_percent=failure_threshold_percent,
+                    failure_min_records=failure_min_records,
+                    judged_apart=judged_apart,
+                )
+                checks = _judge(gate, connection, history, package, emit)
             except Exception as error:  # noqa: BLE001 (fail closed, whatever it was)
                 checks = [broken(gate, gate, "gate_could_be_judged", reason_of(error))]
     is_open = all(check.is_success or not check.is_critical for check in checks)
@@ -120,15 +129,13 @@ def read_suite(table: str, package: str = SUITES) -> Suite:
 def _judge(
     gate: str,
     connection: duckdb.DuckDBPyConnection,
-    judged_at: datetime,
-    failure_threshold_percent: float,
+    history: History,
     package: str,
     emit: Emit,
 ) -> list[Check]:
     warm_up()
     from expectations.duckdb_engine import duckdb_datasource
 
-    history = read_history(connection, judged_at=judged_at, failure_threshold_percent=failure_threshold_percent)
     suites, checks = _suites(gate, package)
     tables = _tables(connection, gate)
     _notice_unjudged(gate, tables, suites, emit)

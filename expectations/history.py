@@ -1,6 +1,6 @@
 """What earlier runs saw: the bounds of a suite that are not the same for ever come from here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -15,6 +15,8 @@ class History:
 
     judged_at: datetime
     failure_threshold_percent: float = 10.0
+    failure_min_records: int = 1  # fewer stop no run
+    judged_apart: Sequence[str] = ()  # sources with a threshold of their own, which is judged with the books
     released_at: datetime | None = None  # end of the last run that published; a run that a gate stopped leaves no mark
     published_counts: Mapping[str, int] = field(default_factory=dict)  # mart -> rows in the last release that had it
     booked_counts: Mapping[str, int] = field(
@@ -32,6 +34,15 @@ class History:
         except (KeyError, ValueError):
             return None
 
+    def stopping_percent(self, failed: str, judged: str) -> str:
+        """An SQL expression: the share in percent of `failed` in `judged`, 0 where these are too few to stop a run."""
+        return f"case when {judged} >= {self.failure_min_records} then 100.0 * {failed} / {judged} else 0 end"
+
+    def judged_together(self, column: str) -> str:
+        """An SQL condition: the source in `column` has no threshold of its own."""
+        names = ", ".join(quote_literal(name) for name in self.judged_apart)
+        return f"{column} not in ({names})" if names else "true"
+
     def unreleased(self, suite: str, column: str) -> str:
         """An SQL condition: by `column`, a timestamp of loading, a row came after those that the last release has.
 
@@ -47,7 +58,12 @@ class History:
 
 
 def read_history(
-    connection: duckdb.DuckDBPyConnection, *, judged_at: datetime, failure_threshold_percent: float
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    judged_at: datetime,
+    failure_threshold_percent: float,
+    failure_min_records: int = 1,
+    judged_apart: Sequence[str] = (),
 ) -> History:
     """The history that the warehouse holds; a ledger or a raw table that is not there yet reads as empty."""
     tables = {
@@ -60,6 +76,8 @@ def read_history(
     return History(
         judged_at=judged_at,
         failure_threshold_percent=failure_threshold_percent,
+        failure_min_records=failure_min_records,
+        judged_apart=judged_apart,
         released_at=released_at,
         published_counts=_published(connection) if {"ops.runs", "ops.mart_books"} <= tables else {},
         booked_counts=_booked(connection) if {"raw.loads", "raw._dlt_loads"} <= tables else {},

@@ -25,15 +25,24 @@ class Misfit:
 AnyKind = CsvSource | JsonSource | ParquetSource | ApiSource
 
 
-def misfits(sources: Mapping[str, AnyKind]) -> Iterator[Misfit]:
-    """Every key of a source that does not fit the others."""
+def misfits(sources: Mapping[str, AnyKind], stop: float, warning: float | None) -> Iterator[Misfit]:
+    """Every key that does not fit the others: of a source, and of the thresholds that hold where it has none."""
+    yield from _thresholds((), stop, warning)
     for name, source in sources.items():
         place = ("sources", name)
+        own = source.failure_threshold_percent
+        yield from _thresholds(place, stop if own is None else own, source.failure_warning_percent)
         if isinstance(source, ApiSource):
             yield from _api(place, source)
             yield from _parents(name, source, sources)
         if source.partitions is not None:
             yield from _partitions(place, source, source.partitions)
+
+
+def _thresholds(place: tuple[str, ...], stop: float, warning: float | None) -> Iterator[Misfit]:
+    if warning is not None and warning > stop:
+        what = f"is {warning:g}, beyond failure_threshold_percent, which is {stop:g} here"
+        yield Misfit((*place, "failure_warning_percent"), what, f"it is at most {stop:g}")
 
 
 def _api(place: tuple[str, ...], source: ApiSource) -> Iterator[Misfit]:

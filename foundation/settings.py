@@ -96,7 +96,23 @@ class Settings(Section):
     max_retries: int = Field(3, ge=1, le=20, description="Tries of one request in all.")
     concurrency: int = Field(4, ge=1, le=64)
     progress_update_ms: int = Field(2000, ge=50, le=600_000)
-    failure_threshold_percent: float = Field(10, ge=0, le=100)
+    failure_threshold_percent: float = Field(
+        10,
+        ge=0,
+        le=100,
+        description="More failed records than this since the last release, of all sources without a threshold of their "
+        "own: nothing is published.",
+    )
+    failure_warning_percent: float | None = Field(
+        None, ge=0, le=100, description="More than this: a warning; unset: half of failure_threshold_percent."
+    )
+    failure_min_records: int = Field(
+        20,
+        ge=1,
+        le=1_000_000_000,
+        description="Fewer records than this since the last release stop no run, whatever their share; they warn. "
+        "1: any number does.",
+    )
     allowed_roots: list[str] | None = Field(
         None,
         description="Folders or addresses that files may lie in besides the project, links followed; unset: the folder "
@@ -140,6 +156,13 @@ class Settings(Section):
         assert self.temp_dir is not None
         return self.temp_dir
 
+    @property
+    def warning_percent(self) -> float:
+        """`failure_warning_percent`, or its default."""
+        if self.failure_warning_percent is None:
+            return self.failure_threshold_percent / 2
+        return self.failure_warning_percent
+
     def secrets(self) -> list[str]:
         """Every secret value in use, for the places that must leave them out."""
         held = [self.database_url, self.warehouse_url, self.api_key]
@@ -169,10 +192,12 @@ def load_settings(root: Path, environment: Mapping[str, str] | None = None) -> S
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise _config_error(error, file, lines, from_environment) from None
-    for found in misfits(settings.sources):
-        raise ConfigError(
-            f"{'.'.join(found.place)} {found.what}", where=_where(found.place, file, lines), fix=found.fix
-        )
+    thresholds = (settings.failure_threshold_percent, settings.failure_warning_percent)
+    for found in misfits(settings.sources, *thresholds):
+        is_set = found.place[0] in from_environment
+        key = found.place[0].upper() if is_set else ".".join(found.place)
+        where = "environment" if is_set else _where(found.place, file, lines)
+        raise ConfigError(f"{key} {found.what}", where=where, fix=found.fix)
     paths = {
         name: (root / path).absolute()
         for name in ("work_dir", "temp_dir", "output_dir", "site_dir")
@@ -334,8 +359,8 @@ _WANTED = {
     "path_type": "it is the path of a file or folder",
     "greater_than_equal": "it is at least {ge:g}",
     "greater_than": "it is more than {gt:g}",
-    "less_than_equal": "it is at most {le:,}",
-    "less_than": "it is less than {lt:,}",
+    "less_than_equal": "it is at most {le:,.12g}",
+    "less_than": "it is less than {lt:,.12g}",
 }
 _PATTERNS = {
     SOURCE_NAME: "a source is named <system>__<things>, in snake_case, as in hr__employees",

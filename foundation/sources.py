@@ -88,6 +88,14 @@ class AnySource(Section):
 
     priority: int = Field(0, description="Sources with a higher number are read first.")
     fail_fast: bool = Field(False, description="When this source fails, the run stops reading the others.")
+    failure_threshold_percent: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        None,
+        description="More failed records of this source than this since the last release: nothing is published; unset: "
+        "it counts together with the others.",
+    )
+    failure_warning_percent: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        None, description="More than this: a warning; unset: half of failure_threshold_percent."
+    )
     partitions: Partitions | None = None
     schema_drift: Literal["evolve", "freeze", "dead_letter"] = Field(
         "evolve",

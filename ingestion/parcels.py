@@ -88,8 +88,8 @@ class Load:
 
     A stretch that starts at 0 begins a new version of its file, which takes the place of the one before. `fields` is
     JSON: what a record held, name to types, where raw has it whole. `token` is what the store says of the file's
-    version. `resume` is JSON: where the pages after this one begin; null once there are none. `dialect` is JSON: how a
-    CSV file was read, {} where it showed no table.
+    version; "whole" at the last page of an API that was read to its end. `resume` is JSON: where the pages after this
+    one begin; null once there are none. `dialect` is JSON: how a CSV file was read, {} where it showed no table.
     """
 
     load_id: str

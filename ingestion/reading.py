@@ -3,10 +3,12 @@
 import queue
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal
 
 from foundation.errors import PenstockError
@@ -18,9 +20,24 @@ from ingestion.parts import Part, parent_of
 STAGE = "ingest"
 
 
+@dataclass(frozen=True)
+class PartFailure:
+    """A file, a page or all of a part that could not be read; `attempts` are those of a request, or one.
+
+    Texts, not the error: its frames would keep what was being read in memory.
+    """
+
+    error_type: str
+    message: str
+    attempts: int
+    first_attempt_at: datetime
+    last_attempt_at: datetime
+    traceback: str
+
+
 @dataclass
 class PartResult:
-    """What a run read of one part. `errors` are the files or pages that could not be read.
+    """What a run read of one part. `failures` are the files or pages that could not be read.
 
     `parents` are the parts of the source that it takes ids from.
     """
@@ -28,9 +45,23 @@ class PartResult:
     part: Part
     state: Literal["waiting", "reading", "done", "failed", "stopped"] = "waiting"
     counts: Counter[str] = field(default_factory=Counter)
-    errors: list[str] = field(default_factory=list)
+    failures: list[PartFailure] = field(default_factory=list)
+    started_at: datetime | None = None
     seconds: float = 0.0
     parents: Sequence["PartResult"] = ()
+
+    @property
+    def errors(self) -> list[str]:
+        """The failures, each on one line."""
+        return [failure.message for failure in self.failures]
+
+    def fail(self, error: PenstockError) -> None:
+        """Note what could not be read."""
+        now = datetime.now(UTC)
+        began = getattr(error, "first_attempt_at", None) or self.started_at or now
+        attempts = int(getattr(error, "attempts", 1))
+        lines = "".join(traceback.format_exception(error))
+        self.failures.append(PartFailure(type(error).__name__, error.one_line(), attempts, began, now, lines))
 
 
 # Reads one part: its parcels, with what cannot be read noted in the result.
@@ -88,7 +119,7 @@ class ReaderPool:
         return any(parent.state in ("waiting", "reading") for parent in result.parents)
 
     def _run(self, result: PartResult) -> None:
-        started = time.monotonic()
+        started, result.started_at = time.monotonic(), datetime.now(UTC)
         try:
             if self._stopped.is_set():
                 result.state = "stopped"
@@ -105,7 +136,7 @@ class ReaderPool:
                     result.state = "stopped"
                     return
         except PenstockError as error:
-            result.errors.append(error.one_line())
+            result.fail(error)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that lands, which raises it
             self._ready.put(error)
         finally:

@@ -159,9 +159,11 @@ class SourceReader:
             except (OSError, EOFError) as error:
                 if getattr(error, "errno", None) in (28, 122):  # our own disk is full: no fault of the file
                     raise
-                result.errors.append(file.unreadable(error).one_line())
+                unreadable = file.unreadable(error)
+                unreadable.__cause__ = error
+                result.fail(unreadable)
             except SourceError as error:
-                result.errors.append(error.one_line())
+                result.fail(error)
             if held is not None:
                 yield held
 

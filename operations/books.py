@@ -30,8 +30,8 @@ __all__ = [
     "checks",
     "close_books",
     "close_mart_books",
+    "count_failed",
     "count_landed",
-    "failed_percent",
 ]
 
 # A run that is closed again enters its books again.
@@ -164,15 +164,19 @@ def count_landed(warehouse: Warehouse, run_id: str) -> dict[tuple[str, str], dic
     return {(source, partition): dict(zip(names, counts, strict=True)) for source, partition, *counts in found}
 
 
-def failed_percent(warehouse: Warehouse, run_id: str) -> float:
-    """The share of records dead-lettered or rejected among those read since the last release, in percent.
+def count_failed(warehouse: Warehouse, run_id: str) -> dict[str, tuple[int, int]]:
+    """By source: records dead-lettered or rejected, and those that they are of, all that were read and not skipped.
 
-    Runs that published nothing count along: a bad batch stays bad when the next run reads nothing new.
+    Since the last release: runs that published nothing count along, because a bad batch stays bad when the next run
+    reads nothing new.
     """
     with open_warehouse(warehouse) as connection:
         found = connection.execute(
             f"""
-            select sum(records_dead_lettered + count_rejected), sum(records_read - records_skipped)
+            select
+                source,
+                sum(records_dead_lettered + count_rejected)::bigint,
+                sum(records_read - records_skipped)::bigint
             from {LATEST_BOOKS} as books
             inner join ops.runs using (run_id)
             -- a book that does not balance is made again by the next run, with the same loads in it
@@ -183,11 +187,11 @@ def failed_percent(warehouse: Warehouse, run_id: str) -> float:
                 (select max(started_at) from ops.runs where release_id is not null and run_id <> $run_id),
                 timestamptz '-infinity'
             )
+            group by source
             """,
             {"run_id": run_id},
-        ).fetchone()
-    failed, judged = found or (0, 0)
-    return 100.0 * failed / judged if judged else 0.0
+        ).fetchall()
+    return {source: (failed, judged) for source, failed, judged in found}
 
 
 def _source_books(connection: duckdb.DuckDBPyConnection, counted: Counted, sources: Sequence[str]) -> list[SourceBook]:

@@ -97,13 +97,19 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check settings and reach of every source; change nothing.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the last run where it failed or was cut off.")
+    ] = False,
 ) -> None:
     """Do it all: ingest, gate raw, build, gate marts, publish, report."""
+    if resume and (dry_run or source):
+        other = "--dry-run" if dry_run else "--source"
+        raise ConfigError(f"{other} does not go with --resume", fix="the run goes on with the sources that it has")
     if dry_run:
         from operations.dry_run import dry_run as preview
 
         raise typer.Exit(preview(_root(), _settings(), Console()))
-    _run("run", ("ingest", "build", "gate", "publish"), as_of, source)
+    _run("run", ("ingest", "build", "gate", "publish"), as_of, source, resume=resume)
 
 
 @app.command()
@@ -295,7 +301,14 @@ def _settings() -> Settings:
     return load_settings(_root())
 
 
-def _run(command: str, stages: tuple[str, ...], as_of: datetime | None = None, source: list[str] | None = None) -> None:
+def _run(
+    command: str,
+    stages: tuple[str, ...],
+    as_of: datetime | None = None,
+    source: list[str] | None = None,
+    *,
+    resume: bool = False,
+) -> None:
     from operations.run import Request
     from operations.run import run as run_stages
 
@@ -306,7 +319,7 @@ def _run(command: str, stages: tuple[str, ...], as_of: datetime | None = None, s
             f"no source is named {unknown[0]}", where="--source", fix=f"there are {', '.join(settings.sources)}"
         )
     day: date | None = as_of.date() if as_of else None
-    request = Request(command, stages, day, source or (), _options.is_debug)
+    request = Request(command, stages, day, source or (), _options.is_debug, resume)
     summary = run_stages(_root(), settings, request, _console())
     if summary["exit_code"]:
         for error in summary["errors"]:

@@ -11,7 +11,7 @@ from foundation.errors import PenstockError, SourceError
 from foundation.settings import Settings
 from ingestion.preview import preview
 from operations.build import require_models
-from operations.run import source_variables
+from operations.variables import source_variables
 
 
 def dry_run(root: Path, settings: Settings, console: Console) -> int:

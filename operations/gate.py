@@ -9,6 +9,7 @@ from foundation.errors import GateError
 from foundation.events import Emit
 from foundation.settings import Settings
 from foundation.warehouse import address_of, warehouse_at
+from operations import thresholds
 from operations.workers import Worker, serve
 
 MODULE = "operations.gate"
@@ -49,6 +50,8 @@ def judge(worker: Worker, settings: Settings, gate: str, run_id: str, emit: Emit
             "temporary": str(settings.temporary),
             "run_id": run_id,
             "failure_threshold_percent": settings.failure_threshold_percent,
+            "failure_min_records": settings.failure_min_records,
+            "judged_apart": thresholds.sources_apart(settings),
         },
         emit,
     )
@@ -71,6 +74,8 @@ def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         warehouse_at(job["warehouse"], Path(job["temporary"])),
         run_id=job["run_id"],
         failure_threshold_percent=job["failure_threshold_percent"],
+        failure_min_records=job["failure_min_records"],
+        judged_apart=job["judged_apart"],
         emit=emit,
     )
     lines = list(zip(result.failures, explain(result), strict=True))

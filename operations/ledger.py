@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -19,16 +19,18 @@ _TABLES = """
     create table if not exists ops.runs (
         run_id varchar primary key, command varchar not null, started_at timestamptz not null,
         finished_at timestamptz, status varchar not null, exit_code integer, as_of date not null,
-        release_id varchar, error varchar, summary varchar
+        release_id varchar, error varchar, summary varchar,
+        attempts integer, sources varchar, settings_hash varchar, models_hash varchar
     );
     create table if not exists ops.steps (
         run_id varchar not null, stage varchar not null, source varchar, status varchar not null,
-        started_at timestamptz not null, finished_at timestamptz, counts varchar, error varchar
+        started_at timestamptz not null, finished_at timestamptz, counts varchar, error varchar, attempt integer
     );
     create table if not exists ops.booked_loads (load_id varchar primary key, run_id varchar not null);
     create table if not exists ops.partitions (
         run_id varchar not null, source varchar not null, partition varchar not null, place integer not null,
         state varchar not null, counts varchar, seconds double, error varchar,
+        attempts integer, first_attempt_at timestamptz, last_attempt_at timestamptz,
         primary key (run_id, source, partition)
     );
     create table if not exists ops.gate_results (
@@ -38,6 +40,31 @@ _TABLES = """
         checked_at timestamptz not null
     );
 """
+
+# Columns that tables of an older version lack; their rows have null there.
+_ADDED = {
+    "runs": {"attempts": "integer", "sources": "varchar", "settings_hash": "varchar", "models_hash": "varchar"},
+    "steps": {"attempt": "integer"},
+    "partitions": {"attempts": "integer", "first_attempt_at": "timestamptz", "last_attempt_at": "timestamptz"},
+}
+
+
+@contextmanager
+def open_ledger(warehouse: Warehouse) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the warehouse, with every table of the ledger there and as wide as it is now."""
+    with open_warehouse(warehouse) as connection:
+        connection.execute(_TABLES)
+        there = set(
+            connection.execute(
+                "select table_name, column_name from information_schema.columns "
+                "where table_catalog = current_database() and table_schema = 'ops'"
+            ).fetchall()
+        )
+        for table, columns in _ADDED.items():
+            for name, kind in columns.items():
+                if (table, name) not in there:
+                    connection.execute(f"alter table ops.{table} add column {name} {kind}")
+        yield connection
 
 
 @dataclass(frozen=True)
@@ -54,7 +81,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition of a source, or a whole source under no name, as an ingest left it."""
+    """A partition of a source, or a whole source under no name, as an ingest left it.
+
+    `attempted_at` is when this attempt at it began, None where it was not begun.
+    """
 
     source: str
     name: str
@@ -62,43 +92,68 @@ class Partition:
     counts: Mapping[str, int]
     seconds: float | None
     error: str | None = None
+    attempted_at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """The entries of one run."""
+    """The entries of one attempt at a run."""
 
     warehouse: Warehouse
     run_id: str
+    attempt: int = 1
 
-    @contextmanager
-    def _open(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with open_warehouse(self.warehouse) as connection:
-            connection.execute(_TABLES)
-            yield connection
+    def _open(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        return open_ledger(self.warehouse)
 
-    def start(self, command: str, started_at: datetime, as_of: date) -> list[str]:
+    def start(
+        self,
+        command: str,
+        started_at: datetime,
+        as_of: date,
+        sources: Sequence[str] = (),
+        settings_hash: str | None = None,
+    ) -> list[str]:
         """Enter the run; the ids of earlier runs that were cut off, now marked so. The caller holds the run lock."""
         with self._open() as connection:
             chain.widen(connection)
-            cut_off = connection.execute("select run_id from ops.runs where status = 'running'").fetchall()
+            cut_off = self._close_cut_off(connection, started_at)
             connection.execute(
-                "update ops.runs set status = 'interrupted', finished_at = ? where status = 'running'", [started_at]
+                "insert into ops.runs (run_id, command, started_at, status, as_of, attempts, sources, settings_hash) "
+                "values (?, ?, ?, 'running', ?, 1, ?, ?)",
+                [self.run_id, command, started_at, as_of, json.dumps(list(sources)), settings_hash],
             )
+        return cut_off
+
+    def resume(self, started_at: datetime, settings_hash: str) -> list[str]:
+        """Enter one more attempt at the run; otherwise as `start`."""
+        with self._open() as connection:
+            cut_off = self._close_cut_off(connection, started_at)
             connection.execute(
-                "insert into ops.runs (run_id, command, started_at, status, as_of) values (?, ?, ?, 'running', ?)",
-                [self.run_id, command, started_at, as_of],
+                "update ops.runs set status = 'running', finished_at = null, exit_code = null, error = null, "
+                "attempts = ?, settings_hash = ? where run_id = ?",
+                [self.attempt, settings_hash, self.run_id],
             )
-        return [run_id for (run_id,) in cut_off]
+        return [run_id for run_id in cut_off if run_id != self.run_id]
+
+    def _close_cut_off(self, connection: duckdb.DuckDBPyConnection, at: datetime) -> list[str]:
+        found = connection.execute("select run_id from ops.runs where status = 'running'").fetchall()
+        connection.execute("update ops.runs set status = 'interrupted', finished_at = ? where status = 'running'", [at])
+        return [run_id for (run_id,) in found]
+
+    def note_candidates(self, models_hash: str | None) -> None:
+        """Enter of which models the candidate marts of the run are; None while they are not those of its raw."""
+        with self._open() as connection:
+            connection.execute("update ops.runs set models_hash = ? where run_id = ?", [models_hash, self.run_id])
 
     def finish(
         self, status: str, exit_code: int, *, release_id: str | None, error: str | None, summary: Mapping[str, Any]
     ) -> None:
-        """Close the run's entry."""
+        """Close the run's entry; what an attempt before has published stays published."""
         with self._open() as connection:
             connection.execute(
-                "update ops.runs set status = ?, exit_code = ?, finished_at = ?, release_id = ?, error = ?, "
-                "summary = ? where run_id = ?",
+                "update ops.runs set status = ?, exit_code = ?, finished_at = ?, release_id = coalesce(?, release_id), "
+                "error = ?, summary = ? where run_id = ?",
                 [
                     status,
                     exit_code,
@@ -114,7 +169,8 @@ class Ledger:
         """Enter a stage that ended."""
         with self._open() as connection:
             connection.execute(
-                "insert into ops.steps values (?, ?, null, ?, ?, ?, ?, ?)",
+                "insert into ops.steps (run_id, stage, status, started_at, finished_at, counts, error, attempt) "
+                "values (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     self.run_id,
                     step.stage,
@@ -123,34 +179,60 @@ class Ledger:
                     step.finished_at,
                     json.dumps(dict(step.counts)),
                     step.error,
+                    self.attempt,
                 ],
             )
 
     def plan_partitions(self, partitions: Sequence[tuple[str, str]]) -> None:
-        """Enter what an ingest will read: source and partition, in this order."""
-        rows = [[self.run_id, source, name, place] for place, (source, name) in enumerate(partitions)]
-        if rows:
-            with self._open() as connection:
+        """Enter what an ingest will read: source and partition, in this order; one of an earlier attempt waits anew."""
+        if not partitions:
+            return
+        with self._open() as connection:
+            found = "select source, partition from ops.partitions where run_id = ?"
+            there = set(connection.execute(found, [self.run_id]).fetchall()) if self.attempt > 1 else set()
+            new = [[self.run_id, *each, place] for place, each in enumerate(partitions) if each not in there]
+            again = [[self.run_id, *each] for each in partitions if each in there]
+            if new:
                 connection.executemany(
-                    "insert into ops.partitions values (?, ?, ?, ?, 'waiting', null, null, null)", rows
+                    "insert into ops.partitions (run_id, source, partition, place, state) "
+                    "values (?, ?, ?, ?, 'waiting')",
+                    new,
+                )
+            if again:
+                connection.executemany(
+                    "update ops.partitions set state = 'waiting' where run_id = ? and source = ? and partition = ?",
+                    again,
                 )
 
     def finish_partitions(self, partitions: Sequence[Partition]) -> None:
         """Enter how each partition ended."""
         rows = [
-            [each.state, json.dumps(dict(each.counts)), each.seconds, each.error, self.run_id, each.source, each.name]
+            [
+                each.state,
+                json.dumps(dict(each.counts)),
+                each.seconds,
+                each.error,
+                each.attempted_at is not None,
+                each.attempted_at,
+                each.attempted_at,
+                self.run_id,
+                each.source,
+                each.name,
+            ]
             for each in partitions
         ]
         if rows:
             with self._open() as connection:
                 connection.executemany(
-                    "update ops.partitions set state = ?, counts = ?, seconds = ?, error = ? "
+                    "update ops.partitions set state = ?, counts = ?, seconds = ?, error = ?, "
+                    "attempts = coalesce(attempts, 0) + ?::integer, first_attempt_at = coalesce(first_attempt_at, ?), "
+                    "last_attempt_at = coalesce(?, last_attempt_at) "
                     "where run_id = ? and source = ? and partition = ?",
                     rows,
                 )
 
     def add_checks(self, checks: Sequence[Mapping[str, Any]], checked_at: datetime) -> None:
-        """Enter the results of a gate, a row for each expectation."""
+        """Enter the results of a gate, a row for each expectation, in place of those of an earlier attempt."""
         rows = [
             [
                 self.run_id,
@@ -172,6 +254,11 @@ class Ledger:
         ]
         if rows:
             with self._open() as connection:
+                if self.attempt > 1:
+                    connection.executemany(
+                        "delete from ops.gate_results where run_id = ? and gate = ?",
+                        [[self.run_id, gate] for gate in {check["gate"] for check in checks}],
+                    )
                 connection.executemany(f"insert into ops.gate_results values ({', '.join('?' for _ in rows[0])})", rows)
 
 
@@ -179,8 +266,7 @@ def read_partitions(warehouse: Warehouse) -> list[dict[str, Any]]:
     """Every partition as the last run that had it left it, by source and in the order of reading."""
     if not warehouse.exists():
         return []
-    with open_warehouse(warehouse) as connection:
-        connection.execute(_TABLES)
+    with open_ledger(warehouse) as connection:
         found = connection.execute(
             """
             select
@@ -201,11 +287,10 @@ def read_runs(warehouse: Warehouse, limit: int) -> list[dict[str, Any]]:
     """The last runs, newest first; none when there is no ledger yet."""
     if not warehouse.exists():
         return []
-    with open_warehouse(warehouse) as connection:
-        connection.execute(_TABLES)
+    with open_ledger(warehouse) as connection:
         found = connection.execute(
-            "select run_id, command, started_at, finished_at, status, exit_code, release_id, error, summary "
-            "from ops.runs order by started_at desc, run_id desc limit ?",
+            "select run_id, command, started_at, finished_at, status, exit_code, release_id, error, "
+            "coalesce(attempts, 1) as attempts, summary from ops.runs order by started_at desc, run_id desc limit ?",
             [limit],
         )
         names = [column[0] for column in found.description or []]

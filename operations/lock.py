@@ -3,7 +3,7 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,8 +11,11 @@ from foundation.errors import LockedError, StorageError
 
 
 @contextmanager
-def run_lock(work_dir: Path, run_id: str) -> Iterator[None]:
-    """Hold the lock of `work_dir`. Raises LockedError at once when another run has it."""
+def run_lock(work_dir: Path, run_id: str) -> Iterator[Callable[[str], None]]:
+    """Hold the lock of `work_dir`, and give what names another run as its holder.
+
+    Raises LockedError at once when another run has it.
+    """
     file = work_dir / "run.lock"
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
@@ -21,6 +24,11 @@ def run_lock(work_dir: Path, run_id: str) -> Iterator[None]:
         raise StorageError(
             f"the work folder cannot be written: {error.strerror}", where=str(work_dir), fix="mend it or set WORK_DIR"
         ) from error
+
+    def name(run_id: str) -> None:
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "run_id": run_id}).encode(), 0)
+
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -28,9 +36,8 @@ def run_lock(work_dir: Path, run_id: str) -> Iterator[None]:
             raise LockedError(
                 f"another run is going: {_holder(file)}", where=str(file), fix="wait for it to end, then run again"
             ) from error
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "run_id": run_id}).encode(), 0)
-        yield
+        name(run_id)
+        yield name
     finally:
         os.close(descriptor)
 

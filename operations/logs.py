@@ -34,17 +34,21 @@ def set_up_logs(folder: Path, level: str, secrets: Sequence[str]) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    renderer = (
+        structlog.dev.ConsoleRenderer(colors=True) if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    )
     as_json = structlog.stdlib.ProcessorFormatter(
         processor=structlog.processors.JSONRenderer(), foreign_pre_chain=shared
     )
-    as_text = structlog.stdlib.ProcessorFormatter(
-        processor=structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), foreign_pre_chain=shared
+    on_stderr = structlog.stdlib.ProcessorFormatter(
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _without_traceback, renderer],
+        foreign_pre_chain=shared,
     )
     everything = _file(folder / "penstock.log", logging.INFO, as_json)
     errors = _file(folder / "errors.log", logging.ERROR, as_json)
     console = logging.StreamHandler(sys.stderr)
     console.setLevel(level.upper())
-    console.setFormatter(as_text if sys.stderr.isatty() else as_json)
+    console.setFormatter(on_stderr)
     logger = logging.getLogger("penstock")
     logger.handlers = [everything, errors, console]
     logger.setLevel(logging.DEBUG)
@@ -73,6 +77,13 @@ def _file(path: Path, level: int, formatter: logging.Formatter) -> logging.Handl
     handler.setLevel(level)
     handler.setFormatter(formatter)
     return handler
+
+
+def _without_traceback(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ARG001
+    """Tracebacks are for the files; on a terminal --debug shows them."""
+    for key in ("exception", "traceback"):
+        event.pop(key, None)
+    return event
 
 
 def _without(secrets: Sequence[str]) -> structlog.typing.Processor:

@@ -1,14 +1,14 @@
 """A run: the stages in their order, under one id, one lock and one as-of, with the ledger and the summary."""
 
-import os
 import threading
 import traceback
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,11 @@ import duckdb
 import structlog
 from rich.console import Console
 
-from foundation.errors import BooksError, GateError, PenstockError, SourceError, StorageError
+from foundation.errors import BooksError, PenstockError, SourceError, StorageError
 from foundation.events import Emit, Event
 from foundation.settings import Settings
-from foundation.sources import ApiSource
 from foundation.warehouse import hold_warehouse
-from operations import books, build, gate, logs
+from operations import books, build, gate, logs, thresholds
 from operations.commit import git_commit, models_hash
 from operations.dead_letters import read_dead_letters
 from operations.ledger import Ledger, Partition, Step
@@ -29,55 +28,77 @@ from operations.lock import run_lock
 from operations.progress import progress
 from operations.publish_target import PublishTarget
 from operations.releases import measures_shown
+from operations.result import hider, of_part, of_stage, read_result
+from operations.resume import ATTEMPT, Fingerprint, Past, find_resumable, fingerprint, left_to_read, release_of
 from operations.summary import RunRecord, as_dictionary, print_summary, write_json
+from operations.variables import source_variables
 from operations.workers import Worker
 
 if TYPE_CHECKING:
+    from ingestion.parts import Part
     from ingestion.reading import PartResult
     from publishing.releases import Release
 
 STAGES = ("ingest", "build", "gate", "publish")
-BASE_URL = "API_BASE_URL"
 STOPPED = "stopped by a signal"
 TOLD = 5  # gaps of the books in the error line; `penstock books` shows all
+# By source and partition: records read, loaded and so on.
+Landed = Mapping[tuple[str, str], Mapping[str, int]]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for: a command, its stages, and the as-of date where it is not today."""
+    """What the user asked for: a command, its stages, and the as-of date where it is not today.
+
+    With `is_resumed` the last run goes on, with its own as-of date and sources.
+    """
 
     command: str
     stages: Sequence[str]
     as_of: date | None = None
     sources: Sequence[str] = ()
     is_debug: bool = False
+    is_resumed: bool = False
 
 
 def run(root: Path, settings: Settings, request: Request, console: Console) -> dict[str, Any]:
     """Do the stages and give the summary; its `exit_code` is 0 only if everything asked for was done.
 
     Raises PenstockError only where there is no ledger to enter it in: a lock that is held, a folder or models that are
-    not there.
+    not there, no run that could be resumed.
     """
     if set(request.stages) != {"ingest"}:
         build.require_models(root)
     started_at = datetime.now(UTC)
     run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     record = RunRecord(run_id, request.command, started_at, request.as_of or started_at.date())
+    past = Past()
+    now = fingerprint(root, settings)
     with ExitStack() as stack:
-        stack.enter_context(run_lock(settings.work_dir, run_id))
+        name_holder = stack.enter_context(run_lock(settings.work_dir, run_id))
         try:
             logs.set_up_logs(settings.work_dir / "logs", settings.log_level, settings.secrets())
         except OSError as error:
             raise StorageError(f"logs cannot be written: {error.strerror}", where=str(settings.work_dir)) from error
-        structlog.contextvars.bind_contextvars(run_id=run_id)
         keep = stack.enter_context(hold_warehouse(settings.warehouse))
-        ledger = Ledger(settings.warehouse, run_id)
-        for cut_off in ledger.start(request.command, started_at, record.as_of):
-            record.notes.append(f"run {cut_off} was cut off; this run goes on from what it left")
+        if request.is_resumed:
+            found = find_resumable(settings, now, request.as_of)
+            if found.status == "succeeded":
+                console.print(f"nothing to resume: run {found.run_id} has succeeded", highlight=False)
+                return {"exit_code": 0, "errors": [], **found.summary}
+            record, past = found.record(started_at), found.past
+            request = replace(request, sources=found.sources)
+            name_holder(record.run_id)
+        structlog.contextvars.bind_contextvars(run_id=record.run_id)
+        ledger = Ledger(settings.warehouse, record.run_id, record.attempt)
+        if request.is_resumed:
+            cut_offs = ledger.resume(started_at, now.settings)
+        else:
+            cut_offs = ledger.start(request.command, started_at, record.as_of, request.sources, now.settings)
+        record.notes += [f"run {cut_off} was cut off; this run goes on from what it left" for cut_off in cut_offs]
         show = stack.enter_context(progress(console, settings.progress_update_ms))
         emit = _both(show, logs.listener(), record)
-        stages = _Stages(root, settings, request, record, ledger, emit, stack, keep)
+        stages = _Stages(root, settings, request, record, ledger, emit, stack, keep, past, now)
         _do(stages, request, record)
         summary = _finish(stages, record, ledger)
     print_summary(summary, console)
@@ -122,6 +143,7 @@ def _finish(stages: "_Stages", record: RunRecord, ledger: Ledger) -> dict[str, A
     if "ingest" in stages.request.stages:
         with suppress(PenstockError, duckdb.Error):  # a warehouse that cannot be read has been told
             record.dead_letters = read_dead_letters(stages.settings.warehouse, record.run_id)
+    _tell_failures(stages.settings, record)
     summary = as_dictionary(record)
     try:
         ledger.finish(
@@ -143,17 +165,29 @@ def _finish(stages: "_Stages", record: RunRecord, ledger: Ledger) -> dict[str, A
     return as_dictionary(record)
 
 
+def _tell_failures(settings: Settings, record: RunRecord) -> None:
+    """Into the log with their tracebacks, and as the result of the run."""
+    hide = hider(settings)
+    for failure in record.failures:
+        told = failure.without(hide).as_dictionary()
+        structlog.get_logger("penstock").error(told.pop("message"), **told)
+    with suppress(PenstockError, duckdb.Error):
+        record.result = read_result(settings, record.run_id, record.failures)
+
+
 def _why(error: BaseException) -> str:
     if isinstance(error, PenstockError):
         return error.one_line()
     return STOPPED if isinstance(error, KeyboardInterrupt | SystemExit) else f"{type(error).__name__}: {error}"
 
 
-def _entry(result: "PartResult") -> Partition:
+def _entry(result: "PartResult", landed: Landed) -> Partition:
+    """The entry of a part, with what earlier attempts of the run have landed of it."""
     part = result.part
-    return Partition(
-        part.source, part.name, result.state, result.counts, result.seconds, "; ".join(result.errors) or None
-    )
+    counts = Counter(landed.get((part.source, part.name), {})) + result.counts
+    error = "; ".join(result.errors) or None
+    attempted_at = result.started_at if result.state in ("done", "failed") else None
+    return Partition(part.source, part.name, result.state, counts, result.seconds, error, attempted_at)
 
 
 class _Stages:
@@ -169,8 +203,12 @@ class _Stages:
         emit: Emit,
         stack: ExitStack,
         keep: Callable[[], None],
+        past: Past,
+        now: Fingerprint,
     ) -> None:
-        self._keep = keep
+        self._keep, self._past, self._now = keep, past, now
+        self._landed: Landed = {}
+        self._is_built = past.built_in is not None  # until something is read, which the candidate marts lack
         self.root, self.settings, self.request = root, settings, request
         self.record, self.ledger, self.emit = record, ledger, emit
         worker_log = settings.work_dir / "logs" / "workers.log"
@@ -180,62 +218,104 @@ class _Stages:
         # Slow imports and the start of the embedded Postgres go on beside the stages before them.
         if "publish" in request.stages:
             self._target.start()
-        if "build" in request.stages:
+        if "build" in request.stages and not self._is_built:
             self._builder.start()
         if "gate" in request.stages:
             self._judge.start()
 
     def ingest(self) -> None:
         """Sources -> raw, then the gate on raw when the run has gates."""
-        from ingestion.ingest import ingest, plan
+        from ingestion.ingest import plan
 
-        with self._step("ingest") as counts, source_variables(self.root, self.settings) as variables:
-            started_at = self.record.started_at
-            parts = plan(self.root, self.settings, started_at=started_at, only=self.request.sources)
-            self.ledger.plan_partitions([(part.source, part.name) for part in parts])
+        with self._step("ingest") as counts:
+            parts = plan(self.root, self.settings, started_at=self.record.started_at, only=self.request.sources)
+            if self._past.attempts:
+                parts = self._left_to_read(parts)
+            if parts:
+                self._forget_candidates()
+                self._read(parts, counts)
+        if "gate" in self.request.stages and self._release_made is None:
+            self._pass("raw")
+
+    def _left_to_read(self, parts: Sequence["Part"]) -> "list[Part]":
+        """The parts that are left of a run that goes on; those that are not are counted as they landed."""
+        left = left_to_read(parts, self._past, self.settings, self.record.run_id)
+        self._landed = books.count_landed(self.settings.warehouse, self.record.run_id)
+        for part in parts:
+            found = self._landed.get((part.source, part.name), {})
+            self.record.counts[part.source] = dict(Counter(self.record.counts.get(part.source, {})) + Counter(found))
+        places = {(part.source, part.name) for part in left}
+        walked = [
+            Partition(part.source, part.name, "done", self._landed.get((part.source, part.name), {}), None)
+            for part in parts
+            if (part.source, part.name) not in self._past.read | places
+        ]
+        self.ledger.finish_partitions(walked)
+        return left
+
+    def _read(self, parts: Sequence["Part"], counts: dict[str, int]) -> None:
+        from ingestion.ingest import ingest
+
+        self.ledger.plan_partitions([(part.source, part.name) for part in parts])
+        with source_variables(self.root, self.settings) as variables:
             try:
                 result = ingest(
                     self.root,
                     self.settings,
                     parts,
                     run_id=self.record.run_id,
-                    started_at=started_at,
+                    started_at=self.record.attempt_started_at or self.record.started_at,
                     variables=variables,
                     emit=self.emit,
                 )
             except BaseException:
                 with suppress(PenstockError, duckdb.Error):  # the error that stopped it is the one that is told
-                    self._count_landed([part.source for part in parts], counts)
+                    self._count_landed(parts, counts)
                 raise
-            self.ledger.finish_partitions([_entry(each) for each in result.parts])
-            self.record.source_errors = {name: found.errors for name, found in result.sources.items() if found.errors}
-            self.record.counts = {name: dict(found.counts) for name, found in result.sources.items()}
-            counts.update(sum((found.counts for found in result.sources.values()), Counter()))
-        if "gate" in self.request.stages:
-            self._pass("raw")
+        self.ledger.finish_partitions([_entry(each, self._landed) for each in result.parts])
+        self.record.failures += [failure for each in result.parts for failure in of_part(each)]
+        for name, found in result.sources.items():
+            self.record.counts[name] = dict(Counter(self.record.counts.get(name, {})) + found.counts)
+            counts.update(Counter(counts) + found.counts)
+            if found.errors:
+                self.record.source_errors[name] = found.errors
 
-    def _count_landed(self, sources: Sequence[str], counts: dict[str, int]) -> None:
+    def _count_landed(self, parts: Sequence["Part"], counts: dict[str, int]) -> None:
         """Of an ingest that was stopped: what of each source is in raw for good."""
         landed = books.count_landed(self.settings.warehouse, self.record.run_id)
-        totals: dict[str, Counter[str]] = {source: Counter() for source in sources}
+        totals: dict[str, Counter[str]] = {part.source: Counter() for part in parts}
         for (source, _), found in landed.items():
             totals.setdefault(source, Counter()).update(found)
         self.record.counts = {source: dict(found) for source, found in totals.items()}
         counts.update(sum(totals.values(), Counter()))
+        places = {(part.source, part.name) for part in parts}
         self.ledger.finish_partitions(
-            [Partition(source, name, "interrupted", found, None) for (source, name), found in landed.items()]
+            [Partition(*place, "interrupted", found, None) for place, found in landed.items() if place in places]
         )
 
     def build(self) -> None:
-        """Raw -> candidate marts."""
+        """Raw -> candidate marts, unless an earlier attempt of the run has built them from the same."""
+        if self._is_built:
+            return
+        self._forget_candidates()
         with self._step("build") as counts:
-            # dbt takes today for its default; what ran past midnight keeps the day that the run began on.
-            is_past = datetime.now(UTC).date() != self.record.started_at.date()
-            as_of = self.record.as_of if is_past else self.request.as_of
+            # dbt takes today for granted, and parses everything anew when it is told another day.
+            is_today = self.request.as_of is None and self.record.as_of == datetime.now(UTC).date()
+            as_of = None if is_today else self.record.as_of
             counts.update(build.build(self._builder, self.settings, as_of, self.emit))
+        self.ledger.note_candidates(self._now.models)
+
+    def _forget_candidates(self) -> None:
+        """From now on the candidate marts are not what the run would build."""
+        self._is_built = False
+        if self._past.attempts:
+            self.ledger.note_candidates(None)
 
     def gate(self) -> None:
         """Judge raw, unless this run has done so, and the candidate marts; then close the books of the sources."""
+        if self._release_made is not None:
+            self.record.gates = dict(self._past.gates)
+            return
         if "raw" not in self.record.gates:
             self._pass("raw")
         self._pass("marts")
@@ -250,15 +330,13 @@ class _Stages:
         if not self.record.books:
             self._close_books()
         with self._step("publish") as counts:
-            release = publish(
+            if self._release_made is not None:
+                self.emit(Event("noticed", "publish", message="the release was made before the run was cut off"))
+            release = self._release_made or publish(
                 self.settings.warehouse,
                 self.settings.outputs,
                 self._target.destination(),
-                Origin(
-                    self.record.run_id,
-                    git_commit(self.root),
-                    {**self.record.gates.get("marts", {}), "books": self.record.books_link},
-                ),
+                Origin(self.record.run_id, git_commit(self.root), {**self._verdict(), "books": self.record.books_link}),
                 self.emit,
             )
             self.record.release_id, self.record.is_new_release = str(release.release_id), release.is_new
@@ -276,6 +354,20 @@ class _Stages:
             if files:
                 keep_exports(files, self.settings.output_dir, release)
                 self.record.reports["exports"] = str(self.settings.output_dir)
+
+    def _verdict(self) -> dict[str, int]:
+        """What the gate said, as a release tells it; with the attempt, by which one that goes on finds its release."""
+        attempt = {ATTEMPT: self.record.attempt} if self.record.attempt > 1 else {}
+        return self.record.gates.get("marts", {}) | attempt
+
+    @cached_property
+    def _release_made(self) -> "Release | None":
+        """The release of the candidate marts that are there, where an attempt was cut off after it had committed."""
+        if not (self._is_built and self._past.is_booked and "publish" in self.request.stages):
+            return None
+        return release_of(
+            self._target.destination(), self.record.run_id, self._past.built_in or 1, self.settings.retention
+        )
 
     def report(self) -> None:
         """The pages of the report site that the ledger alone can fill."""
@@ -321,13 +413,13 @@ class _Stages:
                     fix="every record of a source needs one row in an outcomes_ model (README, Add a model); "
                     "`penstock books` shows all of them",
                 )
-            percent = books.failed_percent(self.settings.warehouse, self.record.run_id)
-            if percent > self.settings.failure_threshold_percent:
-                raise GateError(
-                    f"{percent:.1f}% of the records since the last release failed, nothing is published",
-                    where=f"failure_threshold_percent {self.settings.failure_threshold_percent:g}",
-                    fix="see the rejected_ models and raw.dead_letters, mend the source, or raise the threshold",
-                )
+            if self._release_made is not None:  # which was judged before it was made
+                return
+            failed = books.count_failed(self.settings.warehouse, self.record.run_id)
+            self.record.shares = thresholds.judge_shares(self.settings, failed)
+            self.ledger.add_checks([share.as_check() for share in self.record.shares], datetime.now(UTC))
+            self.record.notes += [f"warning: {line}" for line in thresholds.warnings(self.record.shares)]
+            thresholds.stop_if_exceeded(self.record.shares)
 
     def _close_mart_books(self, release: "Release") -> None:
         """Candidates = published, by what the target notes of the release that it shows."""
@@ -362,33 +454,14 @@ class _Stages:
             self._keep()
             yield counts
         except BaseException as error:
-            text = _why(error)
+            text, now = _why(error), datetime.now(UTC)
+            self.record.failures.append(of_stage(name, error, text, self.record.attempt, (started_at, now)))
             self.emit(Event("failed", name, None, text if len(text) < 160 else text[:150] + " ...", counts))
             with suppress(Exception):  # on a full disk the ledger cannot be written either; the first error counts
-                self.ledger.add_step(Step(name, "failed", started_at, datetime.now(UTC), counts, text))
+                self.ledger.add_step(Step(name, "failed", started_at, now, counts, text))
             raise
         self.emit(Event("finished", name, None, "", counts))
         self.ledger.add_step(Step(name, "done", started_at, datetime.now(UTC), counts))
-
-
-@contextmanager
-def source_variables(root: Path, settings: Settings) -> Iterator[Mapping[str, str]]:
-    """What ${NAME} in a source may stand for. Without API_BASE_URL the bundled sample API answers for it."""
-    known = dict(os.environ)
-    if settings.api_key is not None:
-        known["API_KEY"] = settings.api_key.get_secret_value()
-    if settings.api_base_url:
-        known[BASE_URL] = settings.api_base_url.rstrip("/")
-    needs_api = any(
-        isinstance(source, ApiSource) and f"${{{BASE_URL}}}" in source.url for source in settings.sources.values()
-    )
-    if BASE_URL in known or not needs_api:
-        yield known
-        return
-    from sample_data.api_server import serve
-
-    with serve(root / "sample_data" / "employees" / "talent.json") as url:
-        yield known | {BASE_URL: url}
 
 
 def _both(show: Emit, log: Emit, record: RunRecord) -> Emit:

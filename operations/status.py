@@ -24,7 +24,7 @@ def print_runs(runs: Sequence[Mapping[str, Any]], console: Console) -> None:
             run["run_id"],
             run["command"],
             f"{run['started_at']:%Y-%m-%d %H:%M:%S}",
-            run["status"],
+            run["status"] + (f", attempt {run['attempts']}" if run["attempts"] > 1 else ""),
             "" if run["exit_code"] is None else str(run["exit_code"]),
             f"{summary['duration_seconds']:.1f}" if summary else "",
             *(f"{totals[name]:,}" if totals else "" for name in ("read", "dead_lettered", "rejected")),

@@ -12,6 +12,8 @@ from rich.table import Table
 
 from operations.books import MartBook, SourceBook
 from operations.dead_letters import told
+from operations.result import Failure
+from operations.thresholds import Share
 
 
 @dataclass
@@ -22,6 +24,8 @@ class RunRecord:
     command: str
     started_at: datetime
     as_of: date
+    attempt: int = 1
+    attempt_started_at: datetime | None = None  # of one that goes on; the first starts with the run
     finished_at: datetime | None = None
     status: str = "running"
     exit_code: int = 0
@@ -33,6 +37,9 @@ class RunRecord:
     books_link: Mapping[str, Any] | None = None  # the newest entry of the books: its number and hash
     changes: dict[str, dict[str, int]] = field(default_factory=dict)
     gates: dict[str, dict[str, int]] = field(default_factory=dict)
+    shares: list[Share] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    result: dict[str, Any] | None = None
     release_id: str | None = None
     is_new_release: bool | None = None
     reports: dict[str, str] = field(default_factory=dict)
@@ -41,9 +48,9 @@ class RunRecord:
 
     @property
     def duration_seconds(self) -> float:
-        """From the start of the run to its end."""
+        """From the start of this attempt to its end."""
         assert self.finished_at is not None
-        return (self.finished_at - self.started_at).total_seconds()
+        return (self.finished_at - (self.attempt_started_at or self.started_at)).total_seconds()
 
 
 def as_dictionary(record: RunRecord) -> dict[str, Any]:
@@ -57,7 +64,9 @@ def as_dictionary(record: RunRecord) -> dict[str, Any]:
         "command": record.command,
         "status": record.status,
         "exit_code": record.exit_code,
+        "attempts": record.attempt,
         "started_at": record.started_at.isoformat(),
+        "attempt_started_at": (record.attempt_started_at or record.started_at).isoformat(),
         "finished_at": record.finished_at.isoformat() if record.finished_at else None,
         "duration_seconds": round(record.duration_seconds, 3),
         "as_of": record.as_of.isoformat(),
@@ -67,6 +76,7 @@ def as_dictionary(record: RunRecord) -> dict[str, Any]:
         "is_balanced": _is_balanced(record),
         "books": record.books_link,
         "sources": [_source(record, book) for book in books],
+        "result": record.result,
         "dead_letters": record.dead_letters,
         "marts": [
             {
@@ -79,6 +89,7 @@ def as_dictionary(record: RunRecord) -> dict[str, Any]:
             for book in record.mart_books
         ],
         "gates": record.gates,
+        "thresholds": [share.as_dictionary() for share in record.shares],
         "release_id": record.release_id,
         "is_new_release": record.is_new_release,
         "errors": record.errors + [error for errors in record.source_errors.values() for error in errors],

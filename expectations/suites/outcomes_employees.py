@@ -33,15 +33,17 @@ def build(history: History) -> gx.ExpectationSuite:
                 measure="rejected_pct",
                 query=f"""
                     select
-                        coalesce(100.0 * sum(rejected) / sum(records), 0),
+                        {history.stopping_percent("sum(rejected)", "sum(records)")},
                         coalesce(sum(records), 0) as element_count,
                         coalesce(sum(rejected), 0) as unexpected_count,
                         flatten(list(examples order by rejected desc)) as examples
-                    from ({sources})
+                    from ({sources}) where {history.judged_together("source")}
                 """,
                 max_value=history.failure_threshold_percent,
                 notes="FAILURE_THRESHOLD_PERCENT, over the records that no release has yet. One that a later load sets "
-                "right counts no more; running again without new data changes nothing.",
+                "right counts no more; running again without new data changes nothing. "
+                f"Fewer than {history.failure_min_records:,} stop nothing and are 0 here; a source with a threshold of "
+                "its own is judged with the books.",
             ),
             ExpectMeasureToBeBetween(
                 measure="worst_source_rejected_pct",
@@ -51,7 +53,7 @@ def build(history: History) -> gx.ExpectationSuite:
                         arg_max(records, rejected / records) as element_count,
                         arg_max(rejected, rejected / records) as unexpected_count,
                         arg_max(examples, rejected / records) as examples
-                    from ({sources})
+                    from ({sources}) where {history.judged_together("source")}
                 """,
                 max_value=history.failure_threshold_percent,
                 severity="warning",

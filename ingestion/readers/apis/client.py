@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -42,6 +43,7 @@ class AnswerError(SourceError):
         self.stage = fault.stage
         self.passes = fault.passes
         self.attempts = attempts
+        self.first_attempt_at: datetime | None = None
 
 
 class Stopped(SourceError):  # noqa: N818 - named after its cause, like the others
@@ -246,6 +248,7 @@ class ApiClient:
     ) -> Result:
         retry = self.source.retry
         wait, tries = 0.0, 0
+        began = datetime.now(UTC)
         try:
             for attempt in stamina.retry_context(
                 on=lambda error: 0.0 if isinstance(error, Fault) and error.passes else False,  # slept here, see below
@@ -272,7 +275,9 @@ class ApiClient:
                         raise
         except Fault as fault:
             often = f" ({tries} {'attempt' if tries == 1 else 'attempts'})" if fault.passes else ""
-            raise AnswerError(fault, f"{self.name}: {fault}{often}", tries, where=where(), fix=fix_for(fault)) from None
+            error = AnswerError(fault, f"{self.name}: {fault}{often}", tries, where=where(), fix=fix_for(fault))
+            error.first_attempt_at = began
+            raise error from None
         raise AssertionError("unreachable: the retry either returns or raises")
 
     def _wait_after(self, fault: Fault, usual: float) -> float:

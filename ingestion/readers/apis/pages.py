@@ -22,6 +22,7 @@ BUNDLE_RECORDS = 50_000
 BUNDLE_PAGES = 500
 BUNDLE_BYTES = 32 * 1024 * 1024
 BUNDLE_SECONDS = 10.0
+WHOLE = "whole"  # the token of the last page of a walk that came to its end
 
 
 class Ending(enum.Enum):
@@ -132,7 +133,8 @@ class PageBundle:
             # Only a walk that came to its end may move the cursor: pages need not be sorted by it.
             cursor = reading.newest if is_last and ending is Ending.WHOLE else None
             resume = self._resume(item) if not is_last or ending is Ending.CUT else None
-            load = self._load(item, counts, cursor, resume, is_known=bool(is_known[index]))
+            token = WHOLE if is_last and ending is Ending.WHOLE else None
+            load = self._load(item, counts, cursor, resume, token, is_known=bool(is_known[index]))
             loads.append(load)
             if isinstance(item, Failure):
                 letters.append((load, item.letter()))
@@ -149,6 +151,7 @@ class PageBundle:
         counts: tuple[int, int],
         cursor: str | None,
         resume: str | None,
+        token: str | None,
         *,
         is_known: bool,
     ) -> Load:
@@ -178,6 +181,7 @@ class PageBundle:
             cursor=cursor,
             loaded_at=reading.batch.loaded_at,
             partition=reading.partition,
+            token=token,
             resume=resume,
         )
 
