@@ -25,6 +25,7 @@ from operations import books, build, gate, logs
 from operations.commit import git_commit
 from operations.dead_letters import read_dead_letters
 from operations.ledger import Ledger, Partition, Step
+from operations.letters.ledger import keys_of, update_ledger
 from operations.lock import run_lock
 from operations.progress import progress
 from operations.publish_target import PublishTarget
@@ -32,7 +33,9 @@ from operations.summary import RunRecord, as_dictionary, print_summary, write_js
 from operations.workers import Worker
 
 if TYPE_CHECKING:
+    from ingestion.parts import Part
     from ingestion.reading import PartResult
+    from operations.letters.replay import Replay
 
 STAGES = ("ingest", "build", "gate", "publish")
 BASE_URL = "API_BASE_URL"
@@ -48,6 +51,7 @@ class Request:
     as_of: date | None = None
     sources: Sequence[str] = ()
     is_debug: bool = False
+    replay: "Replay | None" = None
 
 
 def run(root: Path, settings: Settings, request: Request, console: Console) -> dict[str, Any]:
@@ -69,16 +73,28 @@ def run(root: Path, settings: Settings, request: Request, console: Console) -> d
             raise StorageError(f"logs cannot be written: {error.strerror}", where=str(settings.work_dir)) from error
         structlog.contextvars.bind_contextvars(run_id=run_id)
         keep = stack.enter_context(hold_warehouse(settings.warehouse))
+        parts = _replayed_parts(root, settings, request, record)
         ledger = Ledger(settings.warehouse, run_id)
         for cut_off in ledger.start(request.command, started_at, record.as_of):
             record.notes.append(f"run {cut_off} was cut off; this run goes on from what it left")
         show = stack.enter_context(progress(console, settings.progress_update_ms))
         emit = _both(show, logs.listener(), record)
-        stages = _Stages(root, settings, request, record, ledger, emit, stack, keep)
+        stages = _Stages(root, settings, request, record, ledger, emit, stack, keep, parts)
         _do(stages, request, record)
         summary = _finish(stages, record, ledger)
     print_summary(summary, console)
     return summary
+
+
+def _replayed_parts(root: Path, settings: Settings, request: Request, record: RunRecord) -> "Sequence[Part] | None":
+    """What a replay reads instead of the sources; None where nothing is replayed."""
+    if request.replay is None:
+        return None
+    from operations.letters.replay import plan_replay
+
+    plan = plan_replay(root, settings, request.replay, record.run_id, record.started_at.date())
+    record.notes += plan.notes
+    return plan.parts
 
 
 def _do(stages: "_Stages", request: Request, record: RunRecord) -> None:
@@ -119,6 +135,11 @@ def _finish(stages: "_Stages", record: RunRecord, ledger: Ledger) -> dict[str, A
     if "ingest" in stages.request.stages:
         with suppress(PenstockError, duckdb.Error):  # a warehouse that cannot be read has been told
             record.dead_letters = read_dead_letters(stages.settings.warehouse, record.run_id)
+    if set(stages.request.stages) != {"ingest"} or stages.request.replay is not None:
+        try:
+            update_ledger(stages.settings.warehouse, keys_of(stages.settings))
+        except (PenstockError, duckdb.Error) as error:  # the next command that reads the letters brings it up to date
+            structlog.get_logger("penstock").error("dead letters", exc_info=error)
     summary = as_dictionary(record)
     try:
         ledger.finish(
@@ -166,8 +187,9 @@ class _Stages:
         emit: Emit,
         stack: ExitStack,
         keep: Callable[[], None],
+        parts: "Sequence[Part] | None",
     ) -> None:
-        self._keep = keep
+        self._keep, self._parts = keep, parts
         self.root, self.settings, self.request = root, settings, request
         self.record, self.ledger, self.emit = record, ledger, emit
         worker_log = settings.work_dir / "logs" / "workers.log"
@@ -188,7 +210,9 @@ class _Stages:
 
         with self._step("ingest") as counts, source_variables(self.root, self.settings) as variables:
             started_at = self.record.started_at
-            parts = plan(self.root, self.settings, started_at=started_at, only=self.request.sources)
+            parts = self._parts
+            if parts is None:
+                parts = plan(self.root, self.settings, started_at=started_at, only=self.request.sources)
             self.ledger.plan_partitions([(part.source, part.name) for part in parts])
             try:
                 result = ingest(
