@@ -86,7 +86,9 @@ class ReplayReader:
         objects = np.flatnonzero(~is_landed & ~by_line)
         if objects.size:
             rows.append(self._objects(letters, objects, verdict, database))
-        return self._seal(letters, is_landed, pa.concat_tables(rows, promote_options="default"), verdict)
+        filled = [table for table in rows if table.num_rows]
+        table = pa.concat_tables(filled, promote_options="permissive") if filled else None
+        return self._seal(letters, is_landed, table, verdict)
 
     def _tables(self, letters: pa.Table, chosen: Places, verdict: "_Verdict") -> Iterator[tuple[Places, Table]]:
         """Lines of CSV files by the columns and dialect that their file had."""
@@ -161,16 +163,17 @@ class ReplayReader:
             )
             return connection.execute(f"select place, {values} from judged where len(strange) = 0").to_arrow_table()
 
-    def _seal(self, letters: pa.Table, is_landed: NDArray[np.bool_], rows: pa.Table, verdict: "_Verdict") -> Parcel:
+    def _seal(
+        self, letters: pa.Table, is_landed: NDArray[np.bool_], rows: pa.Table | None, verdict: "_Verdict"
+    ) -> Parcel:
         """One load for each place that the letters came from."""
         places = letters["location"].combine_chunks().dictionary_encode()
         which = places.indices.to_numpy()
         is_dead = verdict.is_dead
-        rows = rows if rows.num_rows else None
         loads = []
         for index, location in enumerate(places.dictionary.to_pylist()):
             here = which == index
-            keys = pc.binary_join(pa.array([letters["replay_key"].filter(pa.array(here)).to_pylist()]), "\n")[0].as_py()
+            keys = _lines(letters["replay_key"].filter(pa.array(here)))
             dead, skipped = int((here & is_dead).sum()), int((here & is_landed).sum())
             loads.append(
                 Load(
@@ -179,7 +182,7 @@ class ReplayReader:
                     source=self.name,
                     kind=KIND,
                     location=location,
-                    content_hash=hashlib.sha256(keys.encode()).hexdigest(),
+                    content_hash=hashlib.sha256(keys).hexdigest(),
                     size_bytes=0,
                     start_bytes=0,
                     position_bytes=0,
@@ -237,6 +240,9 @@ class _Verdict:
 
         Whatever came to more or to less than one record is set aside.
         """
+        text = pc.utf8_trim_whitespace(self._letters["record"].take(pa.array(chosen)))
+        is_blank = pc.equal(pc.binary_length(text), 0).to_numpy()
+        self.set_aside(chosen[is_blank], "empty_record", "nothing is in it")
         count = np.zeros(len(chosen), np.int64)
         rows, owners = parcel.rows, np.empty(0, np.int64)
         if rows is not None:
@@ -248,16 +254,15 @@ class _Verdict:
             for fault in faults.group_by(["reason", "message"]).aggregate([("place", "list")]).to_pylist():
                 self.set_aside(chosen[np.array(fault["place_list"], np.int64)], fault["reason"], fault["message"])
         self.set_aside(chosen[count > 1], "not_one_record", "it holds several records, and one is asked for")
-        text = pc.utf8_trim_whitespace(self._letters["record"].take(pa.array(chosen)))
-        is_blank = pc.equal(pc.binary_length(text), 0).to_numpy()
-        self.set_aside(chosen[is_blank], "empty_record", "nothing is in it")
         lost = (count == 0) & ~self.is_dead[chosen]
         lost[:-1] |= lost[1:]  # the one before it may have taken its lines
         self.set_aside(chosen[lost], "unaccountable", "the parser could not account for every line")
         if rows is None:
             return pa.table({})
         kept = ~self.is_dead[chosen[owners]]
-        return rows.select(list(columns)).append_column("place", pa.array(chosen[owners])).filter(pa.array(kept))
+        # Views of text have no kernels that take rows.
+        values = rows.select(list(columns)).cast(pa.schema([(name, pa.large_string()) for name in columns]))
+        return values.append_column("place", pa.array(chosen[owners])).filter(pa.array(kept))
 
     def letters(self, lineage: pa.Table, source: str, batch: Batch) -> pa.Table | None:
         """The rows of raw.dead_letters."""
@@ -300,9 +305,18 @@ def _chunk(texts: pa.ChunkedArray) -> tuple[Chunk, Places]:
     texts = pc.utf8_rtrim(texts, "\r\n").combine_chunks()
     lines = pc.count_substring(texts, "\n").to_numpy() + 1
     first_lines = np.cumsum(lines) - lines + 1
-    whole = pa.LargeListArray.from_arrays(pa.array([0, len(texts)], pa.int64()), texts)
-    data = pc.binary_join(whole, pa.scalar("\n", pa.large_string()))[0].as_buffer().to_pybytes() + b"\n"
+    data = _lines(texts)
     return Chunk(data, 0, 1, "", len(data)), first_lines.astype(np.int64)
+
+
+def _lines(texts: pa.ChunkedArray | pa.Array) -> bytes:
+    """Texts one after the other, a line end behind each."""
+    empty, end = (pa.scalar(text, pa.large_string()) for text in ("", "\n"))
+    ended = pc.binary_join_element_wise(texts.cast(pa.large_string()), empty, end)
+    whole = ended.combine_chunks() if isinstance(ended, pa.ChunkedArray) else ended
+    _, offsets, data = whole.buffers()
+    places = np.frombuffer(offsets, np.int64)[whole.offset : whole.offset + len(whole) + 1]
+    return bytes(memoryview(data)[int(places[0]) : int(places[-1])]) if len(whole) else b""
 
 
 def _equal(column: pa.ChunkedArray, value: str | None) -> NDArray[np.bool_]:

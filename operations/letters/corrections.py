@@ -84,7 +84,7 @@ def _corrections(parcel: Parcel, file: Path) -> pa.Table:
         empty = pc.fill_null(pc.is_null(rows[name]), fill_value=True)
         if pc.any(empty).as_py():
             line = lines.filter(empty)[0].as_py()
-            raise ConfigError(f"line {line}: {name} is missing or is no text", where=str(file))
+            raise ConfigError(f"line {line}: {name} is empty, missing or no text", where=str(file))
     record = rows["record"].cast(pa.large_string())
     if file.suffix.lower() == ".csv":  # the ' that keeps a spreadsheet from taking it for a formula
         record = pc.replace_substring_regex(record, f"^'({AS_FORMULA})", r"\1")
