@@ -165,7 +165,7 @@ def print_groups(groups: Sequence[Mapping[str, Any]], console: Console) -> None:
     table.add_column("letters", justify="right", no_wrap=True)
     for column in ("first seen (UTC)", "last seen"):
         table.add_column(column, no_wrap=True)
-    table.add_column("such as", overflow="fold")
+    table.add_column("such as", no_wrap=True)
     for group in groups:
         table.add_row(
             *(printable(str(group[name] or "")) for name in ("source", "stage", "reason", "state")),

@@ -217,8 +217,8 @@ class _Planner:
                 coalesce(chosen.location, '') as location, chosen.line, chosen.page, chosen.record,
                 chosen.source not in ({by_line or "''"}) or ({is_object}) as is_object,
                 nullif(loads.columns, '[]') as columns, loads.dialect
-            from chosen left join complete_loads as loads on chosen.load_id = loads.load_id
-            where {condition}
+            from (select * from chosen where {condition}) as chosen
+            left join complete_loads as loads on chosen.load_id = loads.load_id
             """
         )
         for source, _ in self.connection.execute(

@@ -63,7 +63,7 @@ class Selection:
 
 
 def full_ids(connection: duckdb.DuckDBPyConnection, typed: Sequence[str]) -> list[str]:
-    """The ids that these, whole or their beginnings, stand for. Raises ConfigError for one that stands for no single."""
+    """The ids that these, whole or their beginnings, stand for. Raises ConfigError for one that names not just one."""
     found = []
     for text in typed:
         rows = connection.execute(

@@ -98,7 +98,7 @@ def test_each_letter_that_is_still_no_record_is_set_aside_and_costs_no_other(des
     ]
     (load,) = parcels[0].loads
     assert (load.records_read, load.records_loaded, load.records_dead_lettered, load.records_skipped) == (9, 2, 7, 0)
-    assert letters_of(parcels, "message")[-1] == ("hr__people has no column nmae: it has id, name",)
+    assert ("hr__people has no column nmae: it has id, name",) in letters_of(parcels, "message")
 
 
 def test_a_json_record_keeps_its_text(desk: Desk) -> None:
