@@ -87,8 +87,8 @@ class ReplayReader:
         if objects.size:
             rows.append(self._objects(letters, objects, verdict, database))
         filled = [table for table in rows if table.num_rows]
-        table = pa.concat_tables(filled, promote_options="permissive") if filled else None
-        return self._seal(letters, is_landed, table, verdict)
+        found = pa.concat_tables(filled, promote_options="permissive") if filled else None
+        return self._seal(letters, is_landed, found, verdict)
 
     def _tables(self, letters: pa.Table, chosen: Places, verdict: "_Verdict") -> Iterator[tuple[Places, Table]]:
         """Lines of CSV files by the columns and dialect that their file had."""
