@@ -21,7 +21,7 @@ from ingestion.parcels import Batch, Parcel
 from ingestion.parts import Part, parts_of, with_parents
 from ingestion.reading import STAGE, PartResult, ReaderPool
 from ingestion.sources import SourceReader
-from ingestion.state import known_records, read_state
+from ingestion.state import known_records, read_state, replayed_keys
 
 # Parcels do not wait longer for others to be landed with, where nothing else is being landed: a kill undoes no more of
 # a slow source, and little is left to land at its end.
@@ -105,6 +105,11 @@ def ingest(
             name: known_records(settings.warehouse, name, source, state.of(name)) for name, source in sources.items()
         },
         contracts={name: SchemaContract(name, source, state.of(name)) for name, source in sources.items()},
+        landed={
+            part.source: replayed_keys(settings.warehouse, part.source, part.settings)
+            for part in parts
+            if part.replays is not None
+        },
     )
     pool = ReaderPool(parts, sources, reader.parcels, settings.concurrency, emit)
     try:

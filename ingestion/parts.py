@@ -18,7 +18,8 @@ class Part:
     """One part of a source, its placeholders filled in. `name` is empty where the source has no partitions.
 
     `files` are those of a part that is a file; `problem` is why it cannot be read at all, `nothing` why there is
-    nothing to read yet.
+    nothing to read yet. Of a replay `replays` is the file of letters that are read instead, or `ids` are those that
+    are asked for alone.
     """
 
     source: str
@@ -28,6 +29,8 @@ class Part:
     files: Sequence[StoredFile] | None = None
     problem: PenstockError | None = None
     nothing: str = ""
+    replays: Path | None = None
+    ids: Sequence[str] | None = None
 
 
 def parts_of(root: Path, settings: Settings, names: Sequence[str], today: date) -> list[Part]:

@@ -17,15 +17,16 @@ from foundation.events import Emit, Event
 from foundation.settings import Settings
 from foundation.sources import ApiSource, CsvSource, ForEach, JsonSource, ParquetSource, Source
 from ingestion.drift import SchemaContract
-from ingestion.parcels import Batch, Parcel, ParcelDraft
+from ingestion.parcels import LINEAGE_SCHEMA, Batch, Parcel, ParcelDraft
 from ingestion.parts import Part, parent_of
 from ingestion.readers.csv_files.encodings import open_text
 from ingestion.readers.csv_files.files import read_csv_file, reads_alike
 from ingestion.readers.framing import KnownPrefix
 from ingestion.readers.json_files.files import read_json_file
 from ingestion.readers.parquet_files.files import read_parquet_file
+from ingestion.readers.replays import ReplayReader, as_replayed
 from ingestion.reading import STAGE, PartResult
-from ingestion.state import SourceState, State, version_token, walked_values
+from ingestion.state import SourceState, State, replay_settings, version_token, walked_values
 from ingestion.stores import StoredFile, find_files
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ BLOCK_BYTES = 4 * 1024 * 1024
 class SourceReader:
     """Reads the parts of all sources, from several threads.
 
-    Per source: `known` are the digests of records that a lag window brings again, `contracts` the schemas that hold.
+    Per source: `known` are the digests of records that a lag window brings again, `contracts` the schemas that hold,
+    `landed` the keys of replays that raw has.
     """
 
     root: Path
@@ -54,6 +56,7 @@ class SourceReader:
     state: State
     known: Mapping[str, pa.Array | None]
     contracts: Mapping[str, SchemaContract]
+    landed: Mapping[str, pa.Array] = field(default_factory=dict)
     _contents: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     _ids: dict[str, dict[str, list[str]]] = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -98,6 +101,9 @@ class SourceReader:
         if part.nothing:
             self._notice(part.source, part.nothing)
             return
+        if part.replays is not None:
+            yield from self._replays(part, part.replays)
+            return
         state = self.state.of(part.source)
         if isinstance(part.settings, ApiSource):
             found = self._pages(part, part.settings, state, result.parents)
@@ -105,6 +111,21 @@ class SourceReader:
             found = self._files(part, state, result)
         for parcel in found:
             parcel = self.contracts[part.source].check(self._skip_copies(part.source, parcel), self._notice)
+            yield replace(parcel, loads=[replace(load, partition=part.name) for load in parcel.loads])
+
+    def _replays(self, part: Part, file: Path) -> Iterator[Parcel]:
+        held = self.state.tables.get(part.source, ())
+        names = dict.fromkeys([*held, *getattr(part.settings, "columns", ())])
+        reader = ReplayReader(
+            part.source,
+            part.settings,
+            self.batch,
+            [name for name in names if name not in LINEAGE_SCHEMA.names],
+            self.contracts[part.source].expected_fields,
+            self.landed[part.source],
+            replay_settings(part.settings),
+        )
+        for parcel in reader.parcels(file):
             yield replace(parcel, loads=[replace(load, partition=part.name) for load in parcel.loads])
 
     def _pages(
@@ -117,9 +138,12 @@ class SourceReader:
             collect = self._ids[part.source]
             parent = parent_of(source)
             ids = self._ids[parent].get(source.for_each.field, []) if parent and source.for_each else None
-        if source.for_each and not ids:
+        if part.ids is not None:
+            # A walk that was cut off is left where it is.
+            ids, state = list(part.ids), replace(state, resumes={})
+        elif source.for_each and not ids:
             self._tell_why_no_ids(part.source, source.for_each, parents)
-        return ApiReader(
+        parcels = ApiReader(
             part.source,
             source,
             clients,
@@ -131,6 +155,10 @@ class SourceReader:
             collect=collect,
             notice=lambda text: self._notice(part.source, text),
         ).parcels()
+        if part.ids is None:
+            return parcels
+        resume = self.state.of(part.source).resumes.get(part.name)
+        return (as_replayed(parcel, resume) for parcel in parcels)
 
     def _tell_why_no_ids(self, name: str, for_each: ForEach, parents: Sequence[PartResult]) -> None:
         parent = for_each.source

@@ -24,6 +24,8 @@ _COMPLETE = """
 _LATEST = """
     select source, location, content_hash, position_bytes, lines, columns, fields, token, dialect
     from complete_loads
+    -- a replay bears the place of its letters, and says nothing of how far the file was read
+    where kind is distinct from 'replay'
     qualify row_number() over (
         partition by source, location order by loaded_at desc, position_bytes desc, _dlt_load_id desc
     ) = 1
@@ -156,6 +158,28 @@ def known_records(warehouse: Warehouse, name: str, source: Source, state: Source
             """,
             {"path": json_path(source.cursor_path), "bounds": bounds},
         ).to_arrow_table()["digest"]
+
+
+def replayed_keys(warehouse: Warehouse, name: str, source: Source) -> pa.Array:
+    """The keys of replays that are in raw, and of those that failed while the source was read as it is now."""
+    with open_warehouse(warehouse) as connection:
+        tables = _see_loads(connection) or {}
+        queries = {
+            name: f"select _content_hash as key from raw.{quote_identifier(name)} where _load_id in "
+            "(select load_id from complete_loads where kind = 'replay')",
+            "dead_letters": "select content_hash from raw.dead_letters where load_id in "
+            "(select load_id from complete_loads where kind = 'replay' and source = $name and dialect = $settings)",
+        }
+        found = [query for table, query in queries.items() if table in tables]
+        values = {"name": name, "settings": replay_settings(source)} if "dead_letters" in tables else {}
+        query = " union ".join(found) or "select null::varchar as key where false"
+        return connection.execute(query, values).to_arrow_table().column(0).combine_chunks()
+
+
+def replay_settings(source: Source) -> str:
+    """What tells whether a replay that failed may come to something else now: the settings that judge it."""
+    settings = source.model_dump_json(include=_READ_WITH | {"schema_drift"})
+    return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
 def walked_values(warehouse: Warehouse, name: str, state: SourceState, paths: Sequence[str]) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,6 +17,10 @@ from foundation.errors import ConfigError, PenstockError, StorageError
 from foundation.imports import refuse_import
 from foundation.settings import Settings, load_settings
 from foundation.telemetry import switch_off_telemetry
+from operations.letters import cli as letters_cli
+
+if TYPE_CHECKING:
+    from operations.letters.replay import Replay
 
 app = typer.Typer(
     help="Records from CSV, JSON and HTTP APIs into Postgres tables that people trust.",
@@ -237,6 +241,34 @@ def rollback(
 
 
 @app.command()
+def replay(
+    file: Annotated[
+        Path | None, typer.Argument(help="Letters that were exported and corrected; without it: as they were.")
+    ] = None,
+    ids: Annotated[list[str] | None, typer.Option("--id", help="Only this letter; may be given again.")] = None,
+    source: letters_cli.Sources = None,
+    reason: letters_cli.Reasons = None,
+    stage: letters_cli.Stages = None,
+    state: letters_cli.States = None,
+    since: letters_cli.Since = None,
+    until: letters_cli.Until = None,
+    as_of: AsOf = None,
+) -> None:
+    """Dead letters through the whole pipeline again: corrected, or after a rule, an alias or a setting was mended."""
+    from operations.letters.replay import NothingToReplay, Replay
+
+    chosen = letters_cli.selected(source, reason, stage, state, since, until, ids)
+    if file is not None and chosen != type(chosen)():
+        raise ConfigError("a file says itself which letters it corrects", fix="leave the filters out")
+    has_models = (_root() / "dbt_project.yml").is_file()
+    stages = ("ingest", "build", "gate", "publish") if has_models else ("ingest",)
+    try:
+        _run("replay", stages, as_of, replay=Replay(chosen, file))
+    except NothingToReplay as nothing:
+        _console().print(f"nothing to replay: {nothing.one_line()}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def docs() -> None:
     """The report site: runs, quality, dbt docs."""
     from operations.docs import make_site
@@ -308,9 +340,10 @@ def _run(
     source: list[str] | None = None,
     *,
     resume: bool = False,
+    replay: "Replay | None" = None,
 ) -> None:
-    from operations.run import Request
     from operations.run import run as run_stages
+    from operations.stages import Request
 
     settings = _settings()
     unknown = [name for name in source or () if name not in settings.sources]
@@ -319,12 +352,15 @@ def _run(
             f"no source is named {unknown[0]}", where="--source", fix=f"there are {', '.join(settings.sources)}"
         )
     day: date | None = as_of.date() if as_of else None
-    request = Request(command, stages, day, source or (), _options.is_debug, resume)
+    request = Request(command, stages, day, source or (), _options.is_debug, resume, replay)
     summary = run_stages(_root(), settings, request, _console())
     if summary["exit_code"]:
         for error in summary["errors"]:
             print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one way out for an error
     raise typer.Exit(int(summary["exit_code"]))
+
+
+app.add_typer(letters_cli.commands(_settings, _console), name="deadletters")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A Postgres database as the warehouse: the same marts as on DuckDB, one run at once, no secret told, nothing lost."""
 
+import json
 import os
 import signal
 import subprocess
@@ -102,6 +103,39 @@ def test_the_password_is_nowhere_to_be_read(on_postgres: tuple[Project, Postgres
         if file.is_file() and any(text in file.read_bytes() for text in spellings)
     ]
     assert holders == []
+
+
+def test_dead_letters_are_the_same_and_a_correction_is_published_and_resolved(
+    on_postgres: tuple[Project, PostgresWarehouse], postgres: str, tmp_path: Path, first_run: Project
+) -> None:
+    first, warehouse = on_postgres
+    copy = PostgresWarehouse(url_of(create_database(postgres, warehouse.parts()["dbname"])))
+    target = create_database(postgres, psycopg.conninfo.conninfo_to_dict(first.dsn)["dbname"])
+    project = Project(copy_tree(tmp_path / "elsewhere"), target)
+
+    def letters(of: Project, **environment: str) -> dict[str, Any]:
+        done = of.run("deadletters", "list", "--ids", "--json", "--limit", "10000", **environment)
+        assert done.returncode == 0, done.stderr
+        found = {each.pop("letter_id"): each for each in json.loads(done.stdout)}
+        return {name: (each["stage"], each["line"], each["reasons"]) for name, each in found.items()}
+
+    on_this = letters(project, WAREHOUSE_URL=copy.url)
+    assert on_this == letters(first_run)
+    (chosen, *_) = (name for name, each in on_this.items() if each[2] == "broken_quote")
+    fixed = "F-1,Fixed Bell,fixed@example.com,30,Sales,50000,2020-01-02,true,,"
+    (project.root / "c.ndjson").write_text(json.dumps({"letter_id": chosen, "record": fixed}) + "\n")
+    for counts in ((1, 1, 0), (1, 0, 1)):
+        done = project.run("replay", "c.ndjson", WAREHOUSE_URL=copy.url)
+        assert done.returncode == 0, done.stdout + done.stderr
+        totals = project.summary["totals"]
+        assert (totals["read"], totals["loaded"], totals["skipped"]) == counts
+    assert project.query("select name from employees where id = 'F-1'") == [("Fixed Bell",)]
+    done = project.run("deadletters", "show", chosen, "--json", WAREHOUSE_URL=copy.url)
+    assert (json.loads(done.stdout)["state"], json.loads(done.stdout)["attempts"]) == ("resolved", 2)
+    done = project.run(
+        "deadletters", "discard", "--stage", "parse", "--because", "old", "--json", WAREHOUSE_URL=copy.url
+    )
+    assert json.loads(done.stdout)["discarded"] == sum(each[0] == "parse" for each in on_this.values()) - 1
 
 
 def test_a_second_run_reads_nothing_and_sends_nothing(

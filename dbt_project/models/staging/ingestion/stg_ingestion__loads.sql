@@ -21,7 +21,7 @@ version_starts as (
         max(source.loaded_at) as loaded_at
     from source
     inner join finished_packages on source._dlt_load_id = finished_packages.load_id
-    where source.start_bytes = 0 and source.kind <> 'api'
+    where source.start_bytes = 0 and source.kind not in ('api', 'replay')
     group by source.source, source.location
 ),
 

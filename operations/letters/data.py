@@ -1,0 +1,164 @@
+"""What the warehouse holds that letters are found in: complete loads, rejected records, outcomes, rows of raw.
+
+Everything here is SQL over whole tables; what is not there yet reads as empty.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from foundation.warehouse import quote_identifier, quote_literal
+
+LINEAGE = ("_location", "_content_hash", "_line", "_load_id", "_loaded_at")
+# What the SQL here reads of a load, with the type of what a warehouse of an earlier version lacks.
+_LOAD_COLUMNS = {
+    "load_id": "varchar",
+    "run_id": "varchar",
+    "source": "varchar",
+    "kind": "varchar",
+    "location": "varchar",
+    "content_hash": "varchar",
+    "start_bytes": "bigint",
+    "records_read": "bigint",
+    "records_skipped": "bigint",
+    "columns": "varchar",
+    "dialect": "varchar",
+    "partition": "varchar",
+    "loaded_at": "timestamptz",
+}
+# The records of a replay bear the id of their letter before this mark in their content hash.
+MARK = "-"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The columns of every table and view of the warehouse, and their types, by `schema.table`."""
+
+    columns: Mapping[str, Mapping[str, str]]
+
+    def has(self, table: str, *columns: str) -> bool:
+        """Whether there is such a table with at least these columns."""
+        return table in self.columns and set(columns) <= set(self.columns[table])
+
+    def marts(self, prefix: str, *columns: str) -> list[str]:
+        """The marts named so that have at least these columns."""
+        names = (name.removeprefix("marts.") for name in self.columns if name.startswith(f"marts.{prefix}"))
+        return sorted(name for name in names if self.has(f"marts.{name}", *columns))
+
+    def values_of(self, source: str) -> list[str]:
+        """The columns of a source in raw, without those that ingestion adds."""
+        found = self.columns.get(f"raw.{source}", {})
+        return [name for name in found if name not in LINEAGE and not name.startswith("_dlt_")]
+
+    def record_of(self, source: str) -> str:
+        """SQL for the record of a row of raw: its text, or its columns as a JSON object."""
+        values = self.values_of(source)
+        if values == ["record"]:
+            return "record"
+        parts = ", ".join(f"{quote_identifier(name)} := {quote_identifier(name)}" for name in values)
+        return f"to_json(struct_pack({parts}))::varchar"
+
+
+def read_tables(connection: duckdb.DuckDBPyConnection) -> Tables:
+    """What there is."""
+    found: dict[str, dict[str, str]] = {}
+    for schema, table, column, kind in connection.execute(
+        "select table_schema, table_name, column_name, data_type from information_schema.columns "
+        "where table_catalog = current_database() and table_schema in ('raw', 'marts', 'ops') "
+        "order by table_name, ordinal_position"
+    ).fetchall():
+        found.setdefault(f"{schema}.{table}", {})[column] = kind
+    return Tables(found)
+
+
+def see_loads(connection: duckdb.DuckDBPyConnection, tables: Tables) -> list[str]:
+    """Make the table `complete_loads`; the sources that have any and a table in raw."""
+    there = tables.columns.get("raw.loads", {})
+    names = ", ".join(
+        f"loads.{name}" if name in there else f"null::{kind} as {name}" for name, kind in _LOAD_COLUMNS.items()
+    )
+    query = f"""
+        select distinct on (loads.load_id) {names} from raw.loads as loads
+        where exists (select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0)
+    """
+    if not tables.has("raw._dlt_loads") or not there:
+        query = f"select {', '.join(f'null::{kind} as {name}' for name, kind in _LOAD_COLUMNS.items())} where false"
+    connection.execute(f"create or replace temp table complete_loads as {query}")
+    sources = connection.execute("select distinct source from complete_loads order by 1").fetchall()
+    return [source for (source,) in sources if f"raw.{source}" in tables.columns]
+
+
+def see_rejected(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
+    """Make the table `rejected`: every record that some model rejects, by source, content_hash and line."""
+    queries = []
+    for model in tables.marts("rejected_", "source", "content_hash", "line", "failed_rules"):
+        columns = tables.columns[f"marts.{model}"]
+        rules = "array_to_string(failed_rules, ',')" if columns["failed_rules"].endswith("[]") else "failed_rules"
+        optional = ", ".join(
+            name if name in columns else f"null::{kind} as {name}"
+            for name, kind in (("location", "varchar"), ("load_id", "varchar"), ("loaded_at", "timestamptz"))
+        )
+        queries.append(
+            f"select source, content_hash, line, {rules} as reasons, {optional} from marts.{quote_identifier(model)}"
+        )
+    empty = (
+        "select '' as source, '' as content_hash, 0::bigint as line, '' as reasons, '' as location, '' as load_id, "
+        "now() as loaded_at where false"
+    )
+    connection.execute(
+        "create or replace temp table rejected as select distinct on (source, content_hash, line) * "
+        f"from ({' union all '.join(queries or [empty])})"
+    )
+
+
+def see_outcomes(connection: duckdb.DuckDBPyConnection, tables: Tables, wanted: str) -> None:
+    """Make the table `outcomes` of the records that the table `wanted` names, by place or by key.
+
+    `wanted` has the columns source, content_hash, line, record_key. The models are read once, and only where anything
+    is wanted.
+    """
+    queries = []
+    has_any = connection.execute(f"select 1 from {wanted} limit 1").fetchone() is not None
+    for model in tables.marts("outcomes_", "source", "content_hash", "line", "outcome") if has_any else ():
+        columns = tables.columns[f"marts.{model}"]
+        optional = ", ".join(
+            f"outcomes.{name}::{kind} as {name}" if name in columns else f"null::{kind} as {name}"
+            for name, kind in (("record_key", "varchar"), ("loaded_at", "timestamptz"))
+        )
+        queries.append(
+            "select outcomes.source, outcomes.content_hash, outcomes.line, outcomes.outcome, "
+            f"{optional} from marts.{quote_identifier(model)} as outcomes"
+        )
+    empty = (
+        "select '' as source, '' as content_hash, 0::bigint as line, '' as outcome, '' as record_key, "
+        "now() as loaded_at where false"
+    )
+    connection.execute(
+        f"""
+        create or replace temp table outcomes as
+        select * from ({" union all ".join(queries or [empty])}) as judged
+        where (source, content_hash, line) in (select (source, content_hash, line) from {wanted})
+            or (outcome <> 'rejected' and (source, record_key) in (
+                select (source, record_key) from {wanted} where record_key is not null
+            ))
+        """
+    )
+
+
+def rows_of_raw(tables: Tables, sources: Sequence[str], names: str, condition: str) -> str:
+    """SQL for rows of the raw tables of these sources: source, `names`, which may read `record`."""
+    queries = [
+        f"""
+        select {names} from (
+            select {quote_literal(source)} as source, {", ".join(LINEAGE)}, {tables.record_of(source)} as record
+            from raw.{quote_identifier(source)}
+        ) as rows_of_source where {condition}
+        """
+        for source in sources
+    ]
+    empty = (
+        f"select {names} from (select '' as source, '' as _location, '' as _content_hash, 0::bigint as _line, "
+        "'' as _load_id, now() as _loaded_at, '' as record) as rows_of_source where false"
+    )
+    return " union all ".join(queries or [empty])
