@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import duckdb
 
+from foundation.failpoints import failpoint
 from foundation.warehouse import Warehouse, open_warehouse, quote_identifier
 
 
@@ -127,7 +128,9 @@ def close_books(warehouse: Warehouse, run_id: str, sources: list[str]) -> list[S
         ]
         if entries:
             connection.executemany("insert into ops.books values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", entries)
+        failpoint("books.before_commit")
         connection.execute("commit")
+        failpoint("books.after_commit")
     return books
 
 

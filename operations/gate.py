@@ -7,6 +7,7 @@ from typing import Any
 
 from foundation.errors import GateError
 from foundation.events import Emit
+from foundation.failpoints import failpoint
 from foundation.settings import Settings
 from foundation.warehouse import address_of, warehouse_at
 from operations.workers import Worker, serve
@@ -73,6 +74,7 @@ def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         failure_threshold_percent=job["failure_threshold_percent"],
         emit=emit,
     )
+    failpoint("gate.measured")
     lines = list(zip(result.failures, explain(result), strict=True))
     return {
         "checks": ledger_rows(result),

@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 
+from foundation.failpoints import failpoint
 from foundation.warehouse import Warehouse, open_warehouse
 
 # One row per run, stage of a run, source of a run, partition of a source that a run read, load in a balanced book,
@@ -89,6 +90,7 @@ class Ledger:
     def start(self, command: str, started_at: datetime, as_of: date) -> list[str]:
         """Enter the run; the ids of earlier runs that were cut off, now marked so. The caller holds the run lock."""
         with self._open() as connection:
+            failpoint("ledger.opened")
             cut_off = connection.execute("select run_id from ops.runs where status = 'running'").fetchall()
             connection.execute(
                 "update ops.runs set status = 'interrupted', finished_at = ? where status = 'running'", [started_at]

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from foundation.errors import BooksError, GateError, PenstockError, SourceError, StorageError
 from foundation.events import Emit, Event
+from foundation.failpoints import failpoint
 from foundation.settings import Settings
 from foundation.sources import ApiSource
 from foundation.warehouse import hold_warehouse
@@ -63,6 +64,7 @@ def run(root: Path, settings: Settings, request: Request, console: Console) -> d
     record = RunRecord(run_id, request.command, started_at, request.as_of or started_at.date())
     with ExitStack() as stack:
         stack.enter_context(run_lock(settings.work_dir, run_id))
+        failpoint("run.locked")
         try:
             logs.set_up_logs(settings.work_dir / "logs", settings.log_level, settings.secrets())
         except OSError as error:
@@ -72,10 +74,12 @@ def run(root: Path, settings: Settings, request: Request, console: Console) -> d
         ledger = Ledger(settings.warehouse, run_id)
         for cut_off in ledger.start(request.command, started_at, record.as_of):
             record.notes.append(f"run {cut_off} was cut off; this run goes on from what it left")
+        failpoint("run.entered")
         show = stack.enter_context(progress(console, settings.progress_update_ms))
         emit = _both(show, logs.listener(), record)
         stages = _Stages(root, settings, request, record, ledger, emit, stack, keep)
         _do(stages, request, record)
+        failpoint("run.done")
         summary = _finish(stages, record, ledger)
     print_summary(summary, console)
     return summary
@@ -128,8 +132,11 @@ def _finish(stages: "_Stages", record: RunRecord, ledger: Ledger) -> dict[str, A
             error="; ".join(summary["errors"]) or None,
             summary=summary,
         )
+        failpoint("run.closed")
         stages.report()
+        failpoint("site.rendered")
         write_json(as_dictionary(record), stages.settings.work_dir / "last_run.json")
+        failpoint("summary.written")
     except Exception as error:  # noqa: BLE001 - the release stands, whatever becomes of the report about it
         structlog.get_logger("penstock").error("report", exc_info=error)
         if record.exit_code != StorageError.exit_code:  # on a full disk it is the same once more
@@ -190,6 +197,7 @@ class _Stages:
             started_at = self.record.started_at
             parts = plan(self.root, self.settings, started_at=started_at, only=self.request.sources)
             self.ledger.plan_partitions([(part.source, part.name) for part in parts])
+            failpoint("ingest.planned")
             try:
                 result = ingest(
                     self.root,
@@ -204,7 +212,9 @@ class _Stages:
                 with suppress(PenstockError, duckdb.Error):  # the error that stopped it is the one that is told
                     self._count_landed([part.source for part in parts], counts)
                 raise
+            failpoint("ingest.done")
             self.ledger.finish_partitions([_entry(each) for each in result.parts])
+            failpoint("ingest.entered")
             self.record.source_errors = {name: found.errors for name, found in result.sources.items() if found.errors}
             self.record.counts = {name: dict(found.counts) for name, found in result.sources.items()}
             counts.update(sum((found.counts for found in result.sources.values()), Counter()))
@@ -227,6 +237,7 @@ class _Stages:
         """Raw -> candidate marts."""
         with self._step("build") as counts:
             counts.update(build.build(self._builder, self.settings, self.request.as_of, self.emit))
+            failpoint("build.answered")
 
     def gate(self) -> None:
         """Judge raw, unless this run has done so, and the candidate marts; then close the books of the sources."""
@@ -251,11 +262,13 @@ class _Stages:
                 Origin(self.record.run_id, git_commit(self.root), self.record.gates.get("marts", {})),
                 self.emit,
             )
+            failpoint("release.returned")
             self.record.mart_books = books.close_mart_books(
                 self.settings.warehouse,
                 self.record.run_id,
                 {mart: delta.rows_total for mart, delta in release.marts.items()},
             )
+            failpoint("marts.booked")
             self.record.release_id, self.record.is_new_release = str(release.release_id), release.is_new
             for mart, delta in release.marts.items():
                 self.record.changes[mart] = {
@@ -267,6 +280,7 @@ class _Stages:
             if not all(book.is_balanced for book in self.record.mart_books):
                 raise BooksError("a published mart differs from its candidate", fix="run again; see last_run.json")
             files = export(self.settings.warehouse, self.settings.outputs, self.settings.output_dir, self.emit)
+            failpoint("exports.written")
             if files:
                 keep_exports(files, self.settings.output_dir, release)
                 self.record.reports["exports"] = str(self.settings.output_dir)
@@ -283,7 +297,9 @@ class _Stages:
     def _pass(self, name: str) -> None:
         with self._step(f"gate {name}") as counts:
             verdict = gate.judge(self._judge, self.settings, name, self.record.run_id, self.emit)
+            failpoint("gate.judged")
             self.ledger.add_checks(verdict.checks, datetime.now(UTC))
+            failpoint("gate.saved")
             counts["checks"] = len(verdict.checks)
             counts["critical"] = len(verdict.critical)
             counts["warning"] = len(verdict.warnings)
@@ -294,6 +310,7 @@ class _Stages:
     def _close_books(self) -> None:
         with self._step("books"):
             closed = books.close_books(self.settings.warehouse, self.record.run_id, list(self.settings.sources))
+            failpoint("books.closed")
             self.record.books = [book for book in closed if not book.is_abandoned]
             self.record.notes += [book.farewell for book in closed if book.is_abandoned]
             if gaps := [book.gap for book in closed if not book.is_balanced]:
@@ -324,8 +341,10 @@ class _Stages:
             with suppress(Exception):  # on a full disk the ledger cannot be written either; the first error counts
                 self.ledger.add_step(Step(name, "failed", started_at, datetime.now(UTC), counts, text))
             raise
+        failpoint("step.done")
         self.emit(Event("finished", name, None, "", counts))
         self.ledger.add_step(Step(name, "done", started_at, datetime.now(UTC), counts))
+        failpoint("step.entered")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from foundation.failpoints import failpoint
 from foundation.warehouse import quote_identifier, quote_literal
 from publishing.candidates import MARTS, Candidate
 from publishing.releases import Release, Standing
@@ -139,6 +140,7 @@ def remember(
         f"insert into {SCHEMA}.releases values (?, ?, ?)",
         [[mart, stands.identity, _signature(warehouse, candidate)] for mart, (candidate, _) in marts.items()],
     )
+    failpoint("memory.before_commit")
     warehouse.execute("commit")
 
 

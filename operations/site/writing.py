@@ -8,6 +8,7 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from foundation.errors import PenstockError, StorageError
+from foundation.failpoints import failpoint
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -29,6 +30,7 @@ def write_page(out: Path, template: str, values: Mapping[str, Any]) -> Path:
                 file.write(html)
                 file.flush()
                 Path(file.name).chmod(0o644)  # a web server runs as another user
+                failpoint("page.written")
                 Path(file.name).replace(out)
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
