@@ -1,1 +1,1 @@
-"""The fault suite: real processes are killed, servers break, disks fill up, and after each round the oracle is asked."""
+"""The fault suite: real processes are killed, servers break, disks fill up, and the oracle is asked after each."""

@@ -1,4 +1,4 @@
-"""Failpoints inside dlt, whose steps no line of ours stands between: before and after a load job, its commit, its note."""
+"""Failpoints inside dlt, where no line of ours can stand: before and after a load job, its commit, its note."""
 
 import functools
 import importlib

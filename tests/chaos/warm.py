@@ -91,11 +91,11 @@ def _settle(places: dict[int, int], folder: Path, environment: dict[str, str]) -
         os.dup2(source, number)
     # Not closed: objects that still hold the numbers would close what gets them next.
     nothing = os.open(os.devnull, os.O_RDWR)
-    for name in os.listdir("/proc/self/fd"):
+    for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
         with contextlib.suppress(OSError):
-            if int(name) > 2 and int(name) != nothing:
-                os.fstat(int(name))
-                os.dup2(nothing, int(name))
+            if number > 2 and number != nothing:
+                os.fstat(number)
+                os.dup2(nothing, number)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

@@ -10,7 +10,7 @@ import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from tests.chaos import oracle
 from tests.chaos.context import Context
-from tests.chaos.engine import Kind, Round, Running, State, World
+from tests.chaos.engine import Kind, Round, Running, State
 
 TITLE = "kills at random moments"
 WAYS = ("SIGKILL", "SIGKILL", "SIGTERM", "SIGSTOP", "worker")
@@ -51,7 +51,7 @@ def _round(
         running = world.start("run")
         moment = chance.uniform(0, lasts)
         time.sleep(moment)
-        _strike(world, running, way, chance)
+        _strike(running, way, chance)
         done = running.wait()
         problems = oracle.is_whole(world, [before, oracle.expected(world)])
         if way == "SIGSTOP" and done.code:
@@ -66,7 +66,7 @@ def _round(
         world.remove()
 
 
-def _strike(world: World, running: Running, way: str, chance: random.Random) -> None:
+def _strike(running: Running, way: str, chance: random.Random) -> None:
     if way == "worker":
         children: list[psutil.Process] = []
         with contextlib.suppress(psutil.Error):
