@@ -62,6 +62,7 @@ def main(
 ) -> None:
     """Make faults happen, and ask the oracle after each."""
     signal.signal(signal.SIGTERM, _stop)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     console = Console(width=None if sys.stdout.isatty() else 150)
     if unknown := set(only or ()) - set(KINDS):
         raise typer.BadParameter(f"no kind is named {min(unknown)}; there are {', '.join(KINDS)}")

@@ -131,6 +131,8 @@ class World:
         }
         if self.warehouse_url:
             found["WAREHOUSE_URL"] = self.warehouse_url
+        if self.engine.without:
+            found["CHAOS_WITHOUT"] = self.engine.without
         return found | changes
 
     def start(self, *arguments: str, is_cold: bool = False, longest: float = LONGEST_RUN, **changes: str) -> Running:
@@ -185,6 +187,8 @@ class Engine:
     stack: ExitStack
     seed: int
     is_cold: bool = False
+    # The guard that every process does without (tests/chaos/guards.py).
+    without: str | None = None
     _warm: Warm | None = None
     _bases: dict[tuple[Kind, State], World] = field(default_factory=dict)
 

@@ -31,14 +31,14 @@ def expected(world: World) -> Marts:
     return {"people": list(persons), "teams": list(people.teams(persons))}
 
 
-def published(world: World) -> Marts | None:
+def published(world: World, schema: str = "public") -> Marts | None:
     """What readers see; None where nothing was published yet."""
     with psycopg.connect(world.dsn, autocommit=True) as connection:
         connection.execute("begin isolation level repeatable read")
         try:
             return {
                 mart: connection.execute(
-                    _PUBLISHED.format(columns=columns, mart=mart, key=columns.split(",")[0]).encode()
+                    _PUBLISHED.format(columns=columns, mart=f"{schema}.{mart}", key=columns.split(",")[0]).encode()
                 ).fetchall()
                 for mart, columns in MARTS.items()
             }
@@ -56,6 +56,11 @@ def is_whole(world: World, allowed: Iterable[Marts | None]) -> list[str]:
     found = published(world)
     if hashed(found) not in {hashed(one) for one in allowed}:
         return [f"readers see {hashed(found)}, which is no whole release"]
+    with suppress(FileNotFoundError):
+        try:
+            json.loads((world.root / "exports" / "people.json").read_text())
+        except ValueError:
+            return ["an export is half of one"]
     return []
 
 
@@ -65,6 +70,19 @@ def rerun_and_check(world: World, **environment: str) -> list[str]:
     if done.code:
         return [f"the rerun failed: {done.told}"]
     return check(world)
+
+
+def nothing_new(world: World) -> list[str]:
+    """What is wrong with a run that finds nothing new: it must load nothing and release nothing."""
+    released = world.query("select max(release_id) from penstock.releases")
+    done = world.run("run")
+    if done.code:
+        return [f"a run that finds nothing new failed: {done.told}"]
+    summary = json.loads((world.work_dir / "last_run.json").read_text())
+    problems = [f"{summary['totals']['loaded']} records are loaded again"] if summary["totals"]["loaded"] else []
+    if world.query("select max(release_id) from penstock.releases") != released:
+        problems.append("a run that finds nothing new makes a release")
+    return problems
 
 
 def check(world: World) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests import fault_server
 
+COLUMNS = ("id", "name", "team", "amount", "at")
 TEAMS = ("red", "blue", "green", "black")
 # person, name, team, changed_at, amount
 Person = tuple[str, str | None, str | None, str | None, int | None]
@@ -14,7 +15,7 @@ Person = tuple[str, str | None, str | None, str | None, int | None]
 Place = tuple[str, str, int, str]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Line:
     """A line of a file: a record, or where `text` is given one that no record can be read from."""
 
@@ -24,6 +25,18 @@ class Line:
     amount: str = ""
     at: str = ""
     text: str = ""
+
+    @property
+    def values(self) -> dict[str, str]:
+        """By column."""
+        return {
+            "id": str(self.number),
+            "name": self.name,
+            "team": self.team,
+            "amount": self.amount,
+            "at": self.at,
+            "note": "noted",
+        }
 
     @property
     def is_good(self) -> bool:
@@ -38,6 +51,8 @@ class Files:
     lines: dict[str, list[Line]] = field(default_factory=dict)
     # Removed from the inbox after they were read: they stay in raw.
     removed: set[str] = field(default_factory=set)
+    # The header of a CSV file, where it is another one.
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def write(self, inbox: Path, name: str) -> None:
         """Write one file as it is now."""
@@ -47,11 +62,9 @@ class Files:
     def content(self, name: str) -> bytes:
         """The bytes of one file."""
         if name.endswith(".csv"):
-            rows = [
-                line.text or f"{line.number},{line.name},{line.team},{line.amount},{line.at}"
-                for line in self.lines[name]
-            ]
-            return "\n".join(["id,name,team,amount,at", *rows, ""]).encode()
+            columns = self.columns.get(name, COLUMNS)
+            rows = [line.text or ",".join(line.values[column] for column in columns) for line in self.lines[name]]
+            return "\n".join([",".join(columns), *rows, ""]).encode()
         return "".join((line.text or _record(line)) + "\n" for line in self.lines[name]).encode()
 
 

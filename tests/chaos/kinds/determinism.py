@@ -16,15 +16,13 @@ def rounds(context: Context) -> Iterator[Round]:
     for number in range(context.count(8, 1)):
         kind: Kind = "postgres" if number % 4 == 3 else "duckdb"
         is_one_run = number % 2 == 0
-        if is_one_run:
-            world = context.engine.world(kind, files)
-        else:
-            world = context.engine.base(kind, "incremental").clone()
+        world = context.engine.world(kind, files) if is_one_run else context.engine.base(kind, "incremental").clone()
         try:
             problems = oracle.rerun_and_check(world)
             if not problems:
                 found = oracle.hashed(oracle.published(world))
-                problems = [] if found == oracle.hashed(oracle.expected(world)) else [f"the hash is {found}"]
+                problems = oracle.nothing_new(world) if is_one_run else []
+                problems += [] if found == oracle.hashed(oracle.expected(world)) else [f"the hash is {found}"]
             yield Round(f"{number} {kind}, {'one run' if is_one_run else 'two runs'}", problems, 0)
         finally:
             world.remove()

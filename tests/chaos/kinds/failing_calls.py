@@ -1,4 +1,4 @@
-"""3. The Nth call fails: writes, renames, syncs, opens, folders and database calls, until a run has none left to fail."""
+"""3. The Nth call fails: writes, renames, syncs, opens, folders, database calls, until a run has none left to fail."""
 
 from collections.abc import Iterator
 

@@ -1,13 +1,16 @@
 """10. What is known is lost, old or wrong: folders, tables, yesterday's warehouse, clocks, times and growing files."""
 
+import gzip
 import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import duckdb
 
+from foundation.warehouse import open_warehouse, warehouse_at
 from tests.chaos import oracle, people
 from tests.chaos.context import Context
 from tests.chaos.engine import Kind, Round, World
@@ -25,7 +28,8 @@ def rounds(context: Context) -> Iterator[Round]:
             world.remove()
     if not context.is_short:
         for kind in ("duckdb", "postgres"):
-            yield _loud(context, kind)
+            yield loud(context, kind)
+        yield uncounted(context)
 
 
 def _rerun(world: World) -> list[str]:
@@ -100,10 +104,10 @@ def _same_time_new_content(world: World) -> list[str]:
     done = world.run("run")
     file = world.inbox / "hr_2.csv"
     about = file.stat()
-    lines = world.files.lines["hr_2.csv"]
-    for line in lines:
-        if line.is_good:  # as long as before
-            line.team = line.team[::-1]
+    world.files.lines["hr_2.csv"] = [
+        replace(line, team=line.team[::-1]) if line.is_good else line  # as long as before
+        for line in world.files.lines["hr_2.csv"]
+    ]
     world.files.write(world.inbox, "hr_2.csv")
     os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
     problems = [] if file.stat().st_size == about.st_size else ["the file is not as long as before"]
@@ -146,14 +150,22 @@ def _renamed_file(world: World) -> list[str]:
     return ([f"the run failed: {done.told}"] if done.code else []) + _rerun(world)
 
 
-def _loud(context: Context, kind: Kind) -> Round:
+def _cut_packed(world: World) -> list[str]:
+    """A packed file that came in half is no short file; the other half comes later."""
+    file = world.inbox / "hr_3.csv"
+    packed = gzip.compress(file.read_bytes(), 9)
+    file.write_bytes(packed[: len(packed) // 2])
+    done = world.run("run")
+    problems = [] if done.code == 4 else [f"a packed file that is cut is not told: {done.told}"]
+    file.write_bytes(packed)
+    return problems + _rerun(world)
+
+
+def loud(context: Context, kind: Kind) -> Round:
     """Rows that somebody deletes from raw are told, and nothing is published."""
     world = context.engine.base(kind, "incremental").clone()
     try:
-        from foundation.warehouse import open_warehouse, warehouse_at
-
         before = oracle.published(world)
-        world.run("ingest")
         with open_warehouse(
             warehouse_at(world.warehouse_url or str(world.work_dir / "warehouse.duckdb"))
         ) as connection:
@@ -163,6 +175,22 @@ def _loud(context: Context, kind: Kind) -> Round:
         if oracle.published(world) != before:
             problems.append("it was published all the same")
         return Round(f"rows gone from raw are loud, {kind}", problems)
+    finally:
+        world.remove()
+
+
+def uncounted(context: Context) -> Round:
+    """Records that no model counts are told, and nothing is published."""
+    world = context.engine.base("duckdb", "incremental").clone()
+    try:
+        before = oracle.published(world)
+        model = world.root / "dbt_project" / "models" / "marts" / "people" / "outcomes_people.sql"
+        model.write_text(model.read_text().replace("from judged\n", "from judged\n    where judged.line % 7 <> 0\n"))
+        done = world.run("run")
+        problems = [] if done.code == 8 else [f"records without an outcome are not told: {done.told}"]
+        if oracle.published(world) != before:
+            problems.append("it was published all the same")
+        return Round("an imbalance is loud", problems)
     finally:
         world.remove()
 
@@ -181,4 +209,5 @@ CASES: dict[str, Callable[[World], list[str]]] = {
     "a file that grows while it is read": _grows_while_read,
     "the project moved": _moved,
     "a file renamed": _renamed_file,
+    "a packed file that is cut": _cut_packed,
 }
