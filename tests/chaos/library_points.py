@@ -10,7 +10,7 @@ from foundation.failpoints import failpoint
 # Module, class and method; a method of a subclass that lacks it is that of its base.
 STEPS = {
     "dlt.extracted": ("dlt.extract.extract", "Extract", "commit_packages"),
-    "dlt.normalized": ("dlt.normalize.normalize", "Normalize", "run_normalize"),
+    "dlt.normalized": ("dlt.normalize.normalize", "Normalize", "run"),
     "dlt.job_duckdb": ("dlt.destinations.impl.duckdb.duck", "DuckDbCopyJob", "run"),
     "dlt.job_postgres": ("dlt.destinations.impl.postgres.postgres", "PostgresParquetCopyJob", "run"),
     "dlt.job_marked": ("dlt.common.storages.load_package", "PackageStorage", "complete_job"),
