@@ -19,6 +19,7 @@ from rich.table import Table
 from tests.chaos.context import Context
 from tests.chaos.engine import engine
 
+TOLD_SECONDS = 60.0  # between two lines of one kind
 RESULTS = Path(__file__).parent / "results"
 KINDS = (
     "failpoints",
@@ -90,6 +91,7 @@ def main(
 def _measure(result: Result, found: object, context: Context) -> None:
     started = time.monotonic()
     context.say(f"{result.kind}: {result.title}")
+    told = started
     for one in found:  # type: ignore[attr-defined]
         result.rounds += 1
         result.faults += one.faults
@@ -97,6 +99,9 @@ def _measure(result: Result, found: object, context: Context) -> None:
         for problem in one.problems:
             result.violations.append(f"{one.case}: {problem}")
             context.say(f"  VIOLATION {result.violations[-1]}")
+        if time.monotonic() - told > TOLD_SECONDS:
+            told = time.monotonic()
+            context.say(f"  {result.rounds} rounds, {told - started:.0f} s, {one.case}")
     result.seconds = round(time.monotonic() - started, 1)
     context.say(f"  {result.rounds} rounds, {len(result.violations)} violations, {result.seconds:.0f} s")
 

@@ -167,7 +167,7 @@ def _orphans(world: World) -> list[str]:
         ),
         *(world.root / "exports").rglob("*.unfinished"),
         *work.glob("*.tmp"),
-        *(world.root / "site").glob("*.tmp"),
+        *(path for path in (world.root / "site").iterdir() if path.suffix != ".html"),
     ]
     problems = [f"{len(left)} orphan files, such as {left[0].relative_to(world.root)}"] if left else []
     deadline = time.monotonic() + LEFT_SECONDS

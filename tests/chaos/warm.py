@@ -5,6 +5,7 @@ its pid, and how it ended. The commands and their workers are processes of their
 """
 
 import contextlib
+import gc
 import importlib
 import io
 import json
@@ -153,6 +154,7 @@ def main() -> None:
     os.dup2(2, 1)
     for name in LIBRARIES:
         importlib.import_module(name)
+    gc.freeze()  # or every child would look through all of it again
     print(json.dumps({"ready": os.getpid()}), file=replies)
     for line in sys.stdin:
         job = json.loads(line)

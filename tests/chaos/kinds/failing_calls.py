@@ -14,7 +14,7 @@ MOST = 200  # more calls than any kind has
 
 def rounds(context: Context) -> Iterator[Round]:
     """Every N of every call; of a selection N in steps, so that each kind of call is met."""
-    wanted = context.count(10_000, 7)
+    wanted = context.count(10_000, 4)
     ways = [(call, error) for call in CALLS for error in ERRORS.get(call, ("EIO",))]
     if context.is_whole:
         for call, error in ways:

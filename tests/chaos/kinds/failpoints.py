@@ -21,7 +21,7 @@ def rounds(context: Context) -> Iterator[Round]:
     """Every point in every combination; in the short form each point once, the combinations taking turns."""
     names = [*find_failpoints(), *library_points.NAMES]
     reached: set[str] = set()
-    for place, name in enumerate(context.chosen(names, "failpoints", short=8)):
+    for place, name in enumerate(context.chosen(names, "failpoints", short=6)):
         for kind, state in context.taking_turns(COMBINATIONS, place):
             problems = kill_at(context, name, kind, state)
             if problems is None:  # a step that this run has not

@@ -35,7 +35,7 @@ def rounds(context: Context) -> Iterator[Round]:
     for page in PAGES:
         cases += [(f"{name}, once", fault, page, 1) for name, fault in PASSING.items()]
         cases += [(name, fault, page, 1_000_000) for name, fault in {**PASSING, **LASTING, **HARMLESS, **ODD}.items()]
-    for case in context.chosen(cases, "http", short=6):
+    for case in context.chosen(cases, "http", short=4):
         yield _round(context, *case)
 
 

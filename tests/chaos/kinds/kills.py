@@ -26,7 +26,7 @@ STOPPED_SECONDS = 0.3
 def rounds(context: Context) -> Iterator[Round]:
     """Each at a moment of its own, anywhere between start and end of a run."""
     lasted: dict[tuple[Kind, State], float] = {}
-    for number in range(context.count(300, 5)):
+    for number in range(context.count(300, 4)):
         chance = context.engine.chance("kills", number)
         way, base = WAYS[number % len(WAYS)], chance.choice(BASES)
         if base not in lasted:

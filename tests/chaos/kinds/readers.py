@@ -54,7 +54,7 @@ def rounds(context: Context) -> Iterator[Round]:
         context.say(f"  {publishes} publishes, {len(seconds):,} reads by 8 sessions, p99 {1000 * p99:.0f} ms")
         problems = [f"an error: {error}" for one in found for error in one["errors"]]
         problems += [f"a mixed release: {mixed}" for one in found for mixed in one["mixed"]]
-        if p99 > LONGEST_P99:
+        if p99 > LONGEST_P99 and not context.is_short:  # the short form runs beside other tests
             problems.append(f"p99 is {1000 * p99:.0f} ms")
         if any(len(one["seconds"]) < publishes for one in found):
             problems.append("a session read less often than was published")

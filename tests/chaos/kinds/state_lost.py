@@ -20,7 +20,7 @@ TITLE = "state that is lost, old or wrong"
 
 def rounds(context: Context) -> Iterator[Round]:
     """Every case, in the whole form on a world that ran once, with what is new beside it."""
-    for name, case in context.chosen(list(CASES.items()), "state", short=3):
+    for name, case in context.chosen(list(CASES.items()), "state", short=2):
         world = context.engine.base("duckdb", "incremental").clone()
         try:
             yield Round(name, case(world))
