@@ -69,6 +69,9 @@ bench: $(VENV)/.run ## Penstock beside other ways to do the same; ARGS=--quick f
 loadtest: $(VENV)/.run ## BATCH_SIZE x CONCURRENCY against a slow, failing API: TOTAL_RECORDS, FAILURE_RATE
 	@$(BIN)/python -m benchmarks.loadtest $(ARGS)
 
+chaos: $(VENV)/.dev ## the fault suite: real kills, broken servers, full disks; ARGS=--short for 5 minutes
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
 lock: $(VENV)/.dev ## write the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements/installer.in -o requirements/installer.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header -c requirements/installer.txt --extra install pyproject.toml -o requirements/run.txt
@@ -78,4 +81,4 @@ clean: ## stop the embedded Postgres and remove everything made here, .venv incl
 	@if [ -x $(BIN)/penstock ]; then $(BIN)/penstock dsn --stop --delete || true; fi
 	@rm -rf $(VENV) .penstock exports site target logs
 
-.PHONY: help setup run ingest build gate publish status docs serve test lint bench loadtest lock clean
+.PHONY: help setup run ingest build gate publish status docs serve test lint bench loadtest chaos lock clean

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from foundation.errors import StorageError
 from foundation.events import Emit, Event
+from foundation.failpoints import failpoint
 from foundation.settings import Settings
 from ingestion.drift import SchemaContract
 from ingestion.landing import Landing
@@ -80,12 +81,15 @@ def ingest(
         folder.mkdir(parents=True)
     except OSError as error:
         raise StorageError(f"cannot write: {error.strerror}", where=str(folder), fix="see temp_dir") from error
+    failpoint("ingest.folder_made")
     landing = Landing(settings.warehouse, settings.work_dir)
     if landing.finish_pending():
         emit(Event("noticed", STAGE, message="finished what an interrupted run had packed"))
+    failpoint("ingest.pending_finished")
     names = list(dict.fromkeys(part.source for part in parts))
     sources = {name: settings.sources[name] for name in names}
     state = read_state(settings.warehouse)
+    failpoint("ingest.state_read")
     loaded_at = state.load_time(started_at)
     if loaded_at != started_at:
         told = (
@@ -116,12 +120,14 @@ def ingest(
         with landing, reader, contextlib.closing(pool.parcels()) as parcels:
             for package in _packages(parcels, folder, columns, landing):
                 landing.land(package)
+                failpoint("ingest.landing_begun")
     except OSError as error:
         raise StorageError(
             f"cannot write: {error.strerror or error}", where=str(folder), fix="make room, then run again"
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    failpoint("ingest.all_landed")
     results = {name: SourceResult() for name in names}
     for part in pool.results:
         results[part.part.source].counts.update(part.counts)
@@ -145,8 +151,10 @@ def _packages(
                     landing.prepare()
                 is_first = False
             package.add(parcel)
+            failpoint("ingest.parcel_written")
         is_due = time.monotonic() - opened > LONGEST_WAIT_SECONDS and not landing.is_busy
         if package and (package.is_full or is_due):
+            failpoint("ingest.package_full")
             yield package
             columns, package = package.columns_after, None
     if package:

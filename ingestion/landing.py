@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from foundation.failpoints import failpoint
 from foundation.warehouse import PostgresWarehouse, Warehouse
 from ingestion.packages import Package
 
@@ -50,6 +51,7 @@ class Landing:
         # What is loaded is in raw; dlt keeps a note of every package for ever.
         for folder in (self._dlt / "load" / "loaded").glob("*/"):
             shutil.rmtree(folder, ignore_errors=True)
+        failpoint("landing.swept")
         pending = [self._dlt / "normalize" / "extracted", self._dlt / "load" / "new", self._dlt / "load" / "normalized"]
         if not any(next(folder.glob("*"), None) for folder in pending):
             return False

@@ -21,6 +21,7 @@ from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from foundation.errors import LockedError, StorageError
+from foundation.failpoints import failpoint
 from foundation.warehouse import PostgresWarehouse, Warehouse, is_disk_full
 from ingestion.packages import Package, TableFile
 from ingestion.parcels import Load
@@ -76,7 +77,9 @@ def finish_pending(pipeline: dlt.Pipeline, warehouse: Warehouse) -> bool:
         if not pipeline.has_pending_data:
             return False
         pipeline.normalize()
+        failpoint("pending.normalized")
         pipeline.load()
+        failpoint("pending.loaded")
         return True
 
 
@@ -85,10 +88,13 @@ def land(pipeline: dlt.Pipeline, warehouse: Warehouse, package: Package) -> None
     if not package.loads:
         return
     package.close()
+    failpoint("package.closed")
     resources = [_table(name, files) for name, files in package.files.items()]
     with _explained(pipeline, warehouse):
         pipeline.run([*resources, _loads(package.loads)], loader_file_format="parquet")
+    failpoint("package.loaded")
     package.remove()
+    failpoint("package.removed")
 
 
 def _table(name: str, files: Sequence[TableFile]) -> Any:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from foundation.errors import SourceError
 from foundation.events import Emit, Event
+from foundation.failpoints import failpoint
 from foundation.settings import Settings
 from foundation.sources import ApiSource, CsvSource, ForEach, JsonSource, ParquetSource, Source
 from ingestion.drift import SchemaContract
@@ -175,15 +176,18 @@ class SourceReader:
             token = version_token(file.token, source)
             if token is not None and token == state.tokens.get(file.location):
                 continue
+            failpoint("file.found")
             held: Parcel | None = None
             try:
                 for parcel in self._file(part, file, state):
+                    failpoint("file.parsed")
                     if held is not None:
                         yield held
                     held = parcel
                 # Only a file that was read to its end is known by its token.
                 if held is not None:
                     held = replace(held, loads=[replace(load, token=token) for load in held.loads])
+                    failpoint("file.read")
             except (OSError, EOFError) as error:
                 if getattr(error, "errno", None) in (28, 122):  # our own disk is full: no fault of the file
                     raise

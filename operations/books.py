@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 
+from foundation.failpoints import failpoint
 from foundation.warehouse import Warehouse, open_warehouse, quote_identifier
 from operations import chain, tallies
 from operations.chain import Link
@@ -109,7 +110,9 @@ def close_books(
         closing = Closing(books, candidates, chain.newest(connection))
         connection.execute("begin")
         link = _enter(connection, run_id, closing, provenance)
+        failpoint("books.before_commit")
         connection.execute("commit")
+        failpoint("books.after_commit")
     return replace(closing, link=link)
 
 

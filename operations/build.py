@@ -10,6 +10,7 @@ from typing import Any
 from foundation.attaching import inexact_columns
 from foundation.errors import BuildError, ConfigError, LockedError, StorageError
 from foundation.events import Emit, Event
+from foundation.failpoints import failpoint
 from foundation.settings import Settings
 from foundation.warehouse import PostgresWarehouse, Warehouse, address_of, is_disk_full, memory_limit, warehouse_at
 from operations.workers import Worker, serve
@@ -117,15 +118,18 @@ def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     def listen(event: Any) -> None:
         if event.info.name == "LogModelResult":
             data = event.data
+            failpoint("dbt.model_built")
             emit(
                 Event(
                     "progressed", STAGE, None, data.node_info.node_name, {"nodes": data.index, "of_nodes": data.total}
                 )
             )
 
+    failpoint("dbt.begun")
     outcome = dbtRunner(callbacks=[listen]).invoke(
         [*arguments, "--log-level", "none", "--log-level-file", "info", "--quiet"]
     )
+    failpoint("dbt.ended")
     DuckDBConnectionManager.close_all_connections()
     results: Sequence[Any] = getattr(outcome.result, "results", None) or []
     statuses = [str(result.status) for result in results if hasattr(result, "status")]

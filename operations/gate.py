@@ -7,6 +7,7 @@ from typing import Any
 
 from foundation.errors import GateError
 from foundation.events import Emit
+from foundation.failpoints import failpoint
 from foundation.settings import Settings
 from foundation.warehouse import address_of, warehouse_at
 from operations import thresholds
@@ -78,6 +79,7 @@ def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         judged_apart=job["judged_apart"],
         emit=emit,
     )
+    failpoint("gate.measured")
     lines = list(zip(result.failures, explain(result), strict=True))
     return {
         "checks": ledger_rows(result),

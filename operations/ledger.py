@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 
+from foundation.failpoints import failpoint
 from foundation.warehouse import Warehouse, open_warehouse
 from operations import chain
 
@@ -116,6 +117,7 @@ class Ledger:
     ) -> list[str]:
         """Enter the run; the ids of earlier runs that were cut off, now marked so. The caller holds the run lock."""
         with self._open() as connection:
+            failpoint("ledger.opened")
             chain.widen(connection)
             cut_off = self._close_cut_off(connection, started_at)
             connection.execute(

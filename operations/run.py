@@ -16,6 +16,7 @@ from rich.console import Console
 
 from foundation.errors import PenstockError, SourceError, StorageError
 from foundation.events import Emit, Event
+from foundation.failpoints import failpoint
 from foundation.settings import Settings
 from foundation.warehouse import hold_warehouse
 from operations import build, logs
@@ -48,6 +49,7 @@ def run(root: Path, settings: Settings, request: Request, console: Console) -> d
     now = fingerprint(root, settings)
     with ExitStack() as stack:
         name_holder = stack.enter_context(run_lock(settings.work_dir, run_id))
+        failpoint("run.locked")
         try:
             logs.set_up_logs(settings.work_dir / "logs", settings.log_level, settings.secrets())
         except OSError as error:
@@ -69,10 +71,12 @@ def run(root: Path, settings: Settings, request: Request, console: Console) -> d
         else:
             cut_offs = ledger.start(request.command, started_at, record.as_of, request.sources, now.settings)
         record.notes += [f"run {cut_off} was cut off; this run goes on from what it left" for cut_off in cut_offs]
+        failpoint("run.entered")
         show = stack.enter_context(progress(console, settings.progress_update_ms))
         emit = _both(show, logs.listener(), record)
         stages = Stages(root, settings, request, record, ledger, emit, stack, keep, past, now, parts)
         _do(stages, request, record)
+        failpoint("run.done")
         summary = _finish(stages, record, ledger)
     print_summary(summary, console)
     return summary
@@ -142,8 +146,11 @@ def _finish(stages: Stages, record: RunRecord, ledger: Ledger) -> dict[str, Any]
             error="; ".join(summary["errors"]) or None,
             summary=summary,
         )
+        failpoint("run.closed")
         stages.report()
+        failpoint("site.rendered")
         write_json(as_dictionary(record), stages.settings.work_dir / "last_run.json")
+        failpoint("summary.written")
     except Exception as error:  # noqa: BLE001 - the release stands, whatever becomes of the report about it
         structlog.get_logger("penstock").error("report", exc_info=error)
         if record.exit_code != StorageError.exit_code:  # on a full disk it is the same once more

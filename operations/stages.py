@@ -13,6 +13,7 @@ import duckdb
 
 from foundation.errors import BooksError, PenstockError
 from foundation.events import Emit, Event
+from foundation.failpoints import failpoint
 from foundation.settings import Settings
 from operations import books, build, gate, thresholds
 from operations.commit import git_commit, models_hash
@@ -124,6 +125,7 @@ class Stages:
         from ingestion.ingest import ingest
 
         self.ledger.plan_partitions([(part.source, part.name) for part in parts])
+        failpoint("ingest.planned")
         with source_variables(self.root, self.settings) as variables:
             try:
                 result = ingest(
@@ -139,7 +141,9 @@ class Stages:
                 with suppress(PenstockError, duckdb.Error):  # the error that stopped it is the one that is told
                     self._count_landed(parts, counts)
                 raise
+        failpoint("ingest.done")
         self.ledger.finish_partitions([_entry(each, self._landed) for each in result.parts])
+        failpoint("ingest.entered")
         self.record.failures += [failure for each in result.parts for failure in of_part(each)]
         for name, found in result.sources.items():
             self.record.counts[name] = dict(Counter(self.record.counts.get(name, {})) + found.counts)
@@ -170,6 +174,7 @@ class Stages:
             is_today = self.request.as_of is None and self.record.as_of == datetime.now(UTC).date()
             as_of = None if is_today else self.record.as_of
             counts.update(build.build(self._builder, self.settings, as_of, self.emit))
+            failpoint("build.answered")
         self.ledger.note_candidates(self._now.models)
 
     def _forget_candidates(self) -> None:
@@ -206,8 +211,10 @@ class Stages:
                 Origin(self.record.run_id, git_commit(self.root), {**self._verdict(), "books": self.record.books_link}),
                 self.emit,
             )
+            failpoint("release.returned")
             self.record.release_id, self.record.is_new_release = str(release.release_id), release.is_new
             self._close_mart_books(release)
+            failpoint("marts.booked")
             for mart, delta in release.marts.items():
                 self.record.changes[mart] = {
                     "added": delta.rows_added,
@@ -218,6 +225,7 @@ class Stages:
             if not all(book.is_balanced for book in self.record.mart_books):
                 raise BooksError("a published mart differs from its candidate", fix="run again; see last_run.json")
             files = export(self.settings.warehouse, self.settings.outputs, self.settings.output_dir, self.emit)
+            failpoint("exports.written")
             if files:
                 keep_exports(files, self.settings.output_dir, release)
                 self.record.reports["exports"] = str(self.settings.output_dir)
@@ -248,7 +256,9 @@ class Stages:
     def _pass(self, name: str) -> None:
         with self._step(f"gate {name}") as counts:
             verdict = gate.judge(self._judge, self.settings, name, self.record.run_id, self.emit)
+            failpoint("gate.judged")
             self.ledger.add_checks(verdict.checks, datetime.now(UTC))
+            failpoint("gate.saved")
             counts["checks"] = len(verdict.checks)
             counts["critical"] = len(verdict.critical)
             counts["warning"] = len(verdict.warnings)
@@ -268,6 +278,7 @@ class Stages:
                     self.record.as_of, models_hash(self.root), git_commit(self.root), settings.switches.model_dump()
                 ),
             )
+            failpoint("books.closed")
             self.record.books = [book for book in closing.sources if not book.is_abandoned]
             self.record.notes += [book.farewell for book in closing.sources if book.is_abandoned]
             self.record.books_link = asdict(closing.link)
@@ -327,8 +338,10 @@ class Stages:
             with suppress(Exception):  # on a full disk the ledger cannot be written either; the first error counts
                 self.ledger.add_step(Step(name, "failed", started_at, now, counts, text))
             raise
+        failpoint("step.done")
         self.emit(Event("finished", name, None, "", counts))
         self.ledger.add_step(Step(name, "done", started_at, datetime.now(UTC), counts))
+        failpoint("step.entered")
 
 
 def _why(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from foundation.failpoints import failpoint
 from operations.books import MartBook, SourceBook
 from operations.dead_letters import told
 from operations.result import Failure
@@ -102,6 +103,7 @@ def write_json(summary: Mapping[str, Any], file: Path) -> None:
     """Write the summary to `file`, whole or not at all."""
     temporary = file.with_suffix(".tmp")
     temporary.write_text(json.dumps(summary, indent=2, default=str) + "\n", encoding="utf-8")
+    failpoint("summary.unfinished")
     temporary.replace(file)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from foundation.errors import PublishError, StorageError
 from foundation.events import Emit, Event
+from foundation.failpoints import failpoint
 from foundation.settings import Output
 from foundation.warehouse import Warehouse, open_warehouse, quote_identifier, quote_literal
 from publishing import candidates
@@ -38,6 +39,7 @@ def keep_exports(files: Sequence[Path], output_dir: Path, release: Release) -> N
         folder.mkdir(parents=True)
         for file in files:
             _link(file, folder / file.name)
+            failpoint("export.kept")
         for other in kept.iterdir():
             if other.name.isdecimal() and int(other.name) < release.oldest_retained:
                 shutil.rmtree(other)
@@ -121,7 +123,9 @@ def _replacing(file: Path) -> Iterator[Path]:
             finally:
                 os.close(handle)
             if path is unfinished:
+                failpoint("export.synced")
                 unfinished.replace(file)
+                failpoint("export.replaced")
     except (OSError, duckdb.IOException) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise StorageError(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import duckdb
 
 from foundation.attaching import CATALOG
+from foundation.failpoints import failpoint
 from foundation.warehouse import PostgresWarehouse, Warehouse, quote_identifier
 from publishing.candidates import MARTS, Candidate
 from publishing.releases import Release, Standing
@@ -116,6 +117,7 @@ class Memory:
             f"insert into {SCHEMA}.releases values (?, ?, ?)",
             [[mart, stands.identity, self._signature(candidate)] for mart, (candidate, _) in marts.items()],
         )
+        failpoint("memory.before_commit")
         execute("commit")
 
     def _comparable(self) -> set[str]:

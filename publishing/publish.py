@@ -12,6 +12,7 @@ from psycopg import sql
 
 from foundation.errors import LockedError, PublishError
 from foundation.events import Emit, Event
+from foundation.failpoints import failpoint
 from foundation.settings import Output
 from foundation.warehouse import Warehouse, open_warehouse
 from publishing import candidates, changes, history, memory, releases, roles, tables, target, watch
@@ -52,12 +53,17 @@ def publish(
             target.connect(dsn) as connection,
             target.transaction(connection, destination),
         ):
+            failpoint("publish.connected")
             publication = _Publication(source, connection, destination, marts, remembered, background, emit)
             works = publication.prepare()
+            failpoint("publish.prepared")
             release = publication.make(works, origin)
             background.wait()
+            failpoint("publish.before_commit")
             commit(connection, dsn, release)
+            failpoint("publish.after_commit")
         remembered.remember(release, {work.name: (work.mart.candidate, work.changes) for work in works})
+        failpoint("publish.remembered")
     for mart, delta in release.marts.items():
         counts = {
             "rows_added": delta.rows_added,
@@ -139,6 +145,7 @@ class _Publication:
                 total = candidates.count_rows(self._source, candidate)
                 work = _Work(mart, total, plan, found, not plan.is_new and self._is_edited(mart, plan))
                 self._bring_over(work)
+                failpoint("publish.table_sent")
                 works.append(work)
         self._background.note([work.mart.candidate for work in works if work.changes is None])
         return works
@@ -148,11 +155,13 @@ class _Publication:
         for work in works:
             if not work.plan.is_new and not work.is_done:
                 self._lock(work)
+                failpoint("publish.table_locked")
         deltas: dict[str, MartDelta] = {}
         measures: dict[str, Measures] = {}
         for work in works:
             with target.explained(self._dsn, work.name):
                 deltas[work.name] = self._change(work)
+                failpoint("publish.table_changed")
                 measures[work.name] = self._measure(work)
                 changes.check(work.mart, measures[work.name], self._background.fingerprint(work.mart.candidate))
                 if work.is_edited:
@@ -163,6 +172,7 @@ class _Publication:
             return releases.unchanged(self._connection, self._schema, self._stands, deltas)
         retention = self._destination.retention
         release = releases.write(self._connection, self._schema, self._release_id, origin, deltas, measures, retention)
+        failpoint("publish.release_written")
         history.prune(self._connection, self._schema, deltas, release.oldest_retained)
         return release
 

@@ -6,6 +6,7 @@ from psycopg import sql
 
 from foundation.errors import PublishError
 from foundation.events import Emit, Event
+from foundation.failpoints import failpoint
 from publishing import changes, history, past, releases, roles, target, watch
 from publishing.changes import CHECKSUM, Mart
 from publishing.releases import MartDelta, Measures, Origin, Release
@@ -41,13 +42,16 @@ def rollback(destination: Destination, release_id: int | None, origin: Origin, e
             emit(Event("started", STAGE, name))
             with target.explained(dsn, name):
                 deltas[name] = _restore(connection, mart, wanted if name in recorded else None, number)
+                failpoint("rollback.table_restored")
                 measures[name] = changes.measure(connection, mart)
                 _check(mart, wanted, measures[name], recorded.get(name, {}))
         release = releases.write(
             connection, schema, number, origin, deltas, measures, destination.retention, shows_release=shows
         )
         history.prune(connection, schema, deltas, release.oldest_retained)
+        failpoint("rollback.before_commit")
         releases.commit(connection, dsn, release)
+        failpoint("rollback.after_commit")
     for name, delta in release.marts.items():
         counts = {"rows_added": delta.rows_added, "rows_changed": delta.rows_changed}
         emit(Event("finished", STAGE, name, counts=counts | {"rows_removed": delta.rows_removed}))

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from foundation.failpoints import failpoint
 from ingestion.parcels import LONGEST_RECORD_KEPT, DeadLetter, ParcelDraft
 
 CHUNK_BYTES = 16 * 1024 * 1024
@@ -115,6 +116,7 @@ def read_chunks(
             data = bytes(held[:LONGEST_RECORD_KEPT])
             passed, left = _pass_line(stream, held[:length], digest, chunk_bytes)
             end = offset + passed
+        failpoint("chunk.hashed")
         yield Chunk(data, offset, line, digest.hexdigest(), end)
         offset, line = end, line + max(1, count_newlines(data))
         if at_end:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from foundation.errors import PenstockError, StorageError
+from foundation.failpoints import failpoint
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -24,15 +24,16 @@ def write_page(out: Path, template: str, values: Mapping[str, Any]) -> Path:
     html = _environment().get_template(template).render(values, has_dbt_docs=has_dbt_docs)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile("w", encoding="utf-8", dir=out.parent, suffix=".tmp", delete=False) as file:
-            try:
-                file.write(html)
-                file.flush()
-                Path(file.name).chmod(0o644)  # a web server runs as another user
-                Path(file.name).replace(out)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        # Under a name of its own for each page, so that what a killed run left is written over by the next.
+        unfinished = out.with_name(f".{out.name}.unfinished")
+        try:
+            unfinished.write_text(html, encoding="utf-8")
+            unfinished.chmod(0o644)  # a web server runs as another user
+            failpoint("page.written")
+            unfinished.replace(out)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise StorageError(
             f"cannot write the page: {error.strerror}", where=str(out), fix="free some space or mend the permissions"

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from foundation.errors import SourceError
+from foundation.failpoints import failpoint
 from foundation.sources import ApiSource
 from ingestion.parcels import Batch, Parcel
 from ingestion.readers.apis.answer import Fault
@@ -76,6 +77,7 @@ class ApiReader:
                         yield bundle.seal(Ending.CUT)
                         bundle = PageBundle(reading)
                     bundle.add(item)
+                    failpoint("page.fetched")
             except SourceError as error:
                 failure = error
             if bundle.items:
@@ -84,6 +86,7 @@ class ApiReader:
             if reading.has_cursor is False:
                 what = f"no record has the field {self.source.cursor_path!r} of cursor_path"
                 self.notice(f"{what}: every run reads all of them again")
+            failpoint("pages.sealed")
             if failure is not None:
                 raise failure
 

@@ -1,0 +1,16 @@
+"""raw.hr__people: the rows that its loads booked are there."""
+
+import great_expectations as gx
+
+from expectations.history import History
+from expectations.suites import _raw
+
+GATE = "raw"
+KEY = _raw.KEY
+
+
+def build(history: History) -> gx.ExpectationSuite:
+    """The suite of one judgement."""
+    return gx.ExpectationSuite(
+        name="hr__people", expectations=[*_raw.shape("hr__people", ("id", "name", "team", "amount", "at"), history)]
+    )
