@@ -238,8 +238,10 @@ def commit(connection: Connection, dsn: str, release: Release) -> None:
     try:
         connection.commit()
     except psycopg.OperationalError as error:
+        if not release.is_new:  # what it may have put right leaves no trace to look for
+            raise
         why = target.message_of(error, dsn)
-        if release.is_new and not _was_committed(dsn, release, why):
+        if not _was_committed(dsn, release, why):
             raise PublishError(
                 f"the connection was lost while committing, and the release was not made: {why}",
                 where=target.describe(dsn),

@@ -402,6 +402,22 @@ def test_a_first_publish_that_loses_its_commit_is_told_as_soon_as_the_server_is_
     assert go(warehouse, dsn).release_id == 1
 
 
+def test_what_was_to_be_put_right_is_not_told_as_done_when_its_commit_is_lost(
+    server: PostgresServer, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = put_version(tmp_path / "warehouse.duckdb", 1)
+    go(warehouse, dsn)
+    edit = "update orders set version = 77 where id = 3 returning id"
+    ask(dsn, edit)
+    calls = interrupted(monkeypatch, 0, lambda: None, lambda: go(warehouse, dsn))
+    ask(dsn, edit)
+    with pytest.raises(PublishError, match=r"the connection was lost: .*: run again"):
+        interrupted(monkeypatch, calls - 1, server.restart, lambda: go(warehouse, dsn))
+    assert (77, 1) in shown(dsn)[0]
+    assert not go(warehouse, dsn).is_new
+    assert shown(dsn)[0] == [(1, 2 * ROWS)]
+
+
 # A disk that fills up
 
 
