@@ -18,11 +18,10 @@ from foundation.failpoints import failpoint
 from foundation.warehouse import Warehouse, open_warehouse, quote_identifier
 from operations import chain, tallies
 from operations.chain import Link
-from operations.equations import GATE, CandidateBook, MartBook, SourceBook, added_up, checks
+from operations.equations import CandidateBook, MartBook, SourceBook, added_up, checks
 from operations.tallies import Counted, MartTally, Tally
 
 __all__ = [
-    "GATE",
     "CandidateBook",
     "Closing",
     "MartBook",
@@ -41,15 +40,14 @@ LATEST_BOOKS = """(
     qualify row_number() over (partition by run_id, source, partition order by entry_number desc) = 1
 )"""
 
+_LATEST_CLOSINGS = """(
+    select * from ops.closings qualify row_number() over (partition by run_id order by entry_number desc) = 1
+)"""
 # What stood in a mart when books last balanced, those of this run left out.
-_BEFORE = """
-    with latest as (
-        select run_id, is_balanced from ops.closings
-        qualify row_number() over (partition by run_id order by entry_number desc) = 1
-    )
+_BEFORE = f"""
     select count_candidates from ops.candidate_books
     where mart = $mart and count_accepted is not null and run_id <> $run_id
-        and run_id in (select run_id from latest where is_balanced)
+        and run_id in (select run_id from {_LATEST_CLOSINGS} where is_balanced)
     order by entry_number desc limit 1
 """
 # The marts are as of the day of the run that built them, which a gate of its own does not.
@@ -183,9 +181,8 @@ def count_failed(warehouse: Warehouse, run_id: str) -> dict[str, tuple[int, int]
             from {LATEST_BOOKS} as books
             inner join ops.runs using (run_id)
             -- a book that does not balance is made again by the next run, with the same loads in it
-            where run_id not in (
-                select unbalanced.run_id from {LATEST_BOOKS} as unbalanced where not unbalanced.is_balanced
-            )
+            where run_id not in (select open.run_id from {LATEST_BOOKS} as open where not open.is_balanced)
+                and run_id not in (select open.run_id from {_LATEST_CLOSINGS} as open where not open.is_balanced)
                 and started_at > coalesce(
                 (select max(started_at) from ops.runs where release_id is not null and run_id <> $run_id),
                 timestamptz '-infinity'

@@ -319,9 +319,7 @@ class Stages:
         self.ledger.add_checks(checks, datetime.now(UTC))
         counts["checks"] = len(checks)
         counts["critical"] = sum(not check["is_success"] for check in checks)
-        of_books = self.record.gates.setdefault(books.GATE, {"checks": 0, "critical": 0, "warning": 0})
-        for name, count in counts.items():
-            of_books[name] += count
+        self.record.gates |= {check["gate"]: {**counts, "warning": 0} for check in checks[:1]}
 
     @contextmanager
     def _step(self, name: str) -> Iterator[dict[str, int]]:

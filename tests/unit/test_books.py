@@ -7,6 +7,7 @@ import duckdb
 import pytest
 
 from foundation.errors import BooksError
+from operations import chain
 from operations.books import Closing, SourceBook, checks, close_books, close_mart_books, count_failed
 from operations.ledger import Ledger
 
@@ -247,3 +248,24 @@ def test_an_outcomes_model_that_does_not_say_which_record_is_told(warehouse: Pat
 def test_a_mart_of_which_less_is_published_does_not_balance(warehouse: Path) -> None:
     (book,), _ = close_mart_books(warehouse, "run-1", {"people": 2}, 1, {"people": {"rows": 1}})
     assert book.gap == "people: 2 candidates, but 1 published"
+
+
+def test_books_that_a_run_closes_again_take_the_place_of_those_before(warehouse: Path) -> None:
+    tamper(warehouse, "delete from marts.people")
+    assert close(warehouse).gaps
+    tamper(warehouse, "update marts.outcomes_people set outcome = 'rejected'")
+    assert close(warehouse).gaps == []
+    assert count_failed(warehouse, "run-1") == {"hr__people": (2, 2)}
+    with duckdb.connect(str(warehouse)) as connection:
+        verdict = chain.verify(connection)
+    assert (verdict.flaw, verdict.newest.entry_number) == ("", 8)
+
+
+def test_the_records_of_a_run_whose_mart_does_not_balance_count_once(warehouse: Path) -> None:
+    tamper(warehouse, "update marts.outcomes_people set outcome = 'rejected' where line = 1")
+    assert close(warehouse, "run-1").gaps, "the mart still has it"
+    assert count_failed(warehouse, "run-2") == {}
+    tamper(warehouse, "delete from marts.people where id = 'id-1'")
+    Ledger(warehouse, "run-2").start("run", datetime(2026, 1, 2, tzinfo=UTC), date(2026, 1, 2))
+    assert close(warehouse, "run-2").gaps == []
+    assert count_failed(warehouse, "run-2") == {"hr__people": (1, 2)}
