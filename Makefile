@@ -45,6 +45,12 @@ gate: $(VENV)/.run ## judge raw and the candidate marts
 publish: $(VENV)/.run ## candidate marts -> Postgres, in one transaction, and the exports
 	@$(BIN)/penstock publish $(ARGS)
 
+deadletters: $(VENV)/.run ## records that could not go on: ARGS="show ID", "export --to FILE", "discard ..."
+	@$(BIN)/penstock deadletters $(or $(ARGS),list)
+
+replay: $(VENV)/.run ## dead letters through the pipeline again: ARGS=FILE, corrected; or filters, as they came
+	@$(BIN)/penstock replay $(ARGS)
+
 status: $(VENV)/.run ## the last runs
 	@$(BIN)/penstock status $(ARGS)
 
@@ -81,4 +87,4 @@ clean: ## stop the embedded Postgres and remove everything made here, .venv incl
 	@if [ -x $(BIN)/penstock ]; then $(BIN)/penstock dsn --stop --delete || true; fi
 	@rm -rf $(VENV) .penstock exports site target logs
 
-.PHONY: help setup run ingest build gate publish status docs serve test lint bench loadtest chaos lock clean
+.PHONY: help setup run ingest build gate publish deadletters replay status docs serve test lint bench loadtest chaos lock clean

@@ -208,9 +208,9 @@ _STATES = f"""
         left join last_tries as tries on letters.letter_id = tries.letter_id
         left join last_events as events on letters.letter_id = events.letter_id
         left join places on letters.source = places.source and letters.location = places.location
-        left join (select distinct on (source, content_hash, line) * from outcomes) as own
-            on letters.stage = 'rule' and letters.source = own.source and letters.content_hash = own.content_hash
-            and letters.line = own.line
+        left join (select distinct on (source, content_hash, line) *, 'rule' as stage from outcomes) as own
+            on letters.stage = own.stage and letters.source = own.source
+            and letters.content_hash = own.content_hash and letters.line = own.line
         left join newer_records
             on letters.source = newer_records.source and letters.record_key = newer_records.record_key
     )

@@ -16,7 +16,7 @@ from foundation.warehouse import open_warehouse, quote_literal
 from ingestion.parcels import LONGEST_RECORD_KEPT
 from ingestion.parts import Part, parts_of
 from operations.letters.corrections import read_corrections
-from operations.letters.ledger import JUDGE, keys_of, update
+from operations.letters.ledger import JUDGE, REPLAYED, RESOLVED, keys_of, update
 from operations.letters.selection import Selection, full_ids
 
 MOST_TOLD = 3
@@ -126,7 +126,9 @@ class _Planner:
             selection = replace(selection, ids=full_ids(self.connection, selection.ids))
         condition, values = selection.or_open().condition()
         self.connection.execute(
-            f"create or replace temp table chosen as select * from ops.dead_letters where {condition}", values
+            "create or replace temp table chosen as select * from ops.dead_letters "
+            f"where state not in ('{REPLAYED}', '{RESOLVED}') and {condition}",
+            values,
         )
         total = self._count("select count(*) from chosen")
         if not total:
