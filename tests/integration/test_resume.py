@@ -16,6 +16,7 @@ import stamina
 
 from foundation.errors import LockedError
 from foundation.warehouse import PostgresWarehouse, Warehouse, open_warehouse
+from operations.ledger import Ledger, Partition, read_runs
 from tests.conftest import Project, create_database
 from tests.counting_api import CountingApi, counting_api
 from tests.integration.test_postgres_warehouse import url_of
@@ -331,3 +332,27 @@ def test_a_killed_run_goes_on_with_its_warehouse_in_postgres(
     assert done.returncode == 0, done.stdout + done.stderr
     assert (len(api.asked), loads(warehouse)) == (asked, before)
     check_one_run(fresh_project, warehouse, first_run)
+
+
+def test_a_ledger_of_an_older_version_is_widened_in_postgres_too(postgres: str) -> None:
+    url = url_of(create_database(postgres))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("create schema ops")
+        connection.execute(
+            "create table ops.runs (run_id varchar primary key, command varchar not null,"
+            " started_at timestamptz not null, finished_at timestamptz, status varchar not null, exit_code integer,"
+            " as_of date not null,"
+            " release_id varchar, error varchar, summary varchar)"
+        )
+        connection.execute("insert into ops.runs values ('r1', 'run', now(), now(), 'failed', 7, '2026-01-02')")
+    (run,) = read_runs(PostgresWarehouse(url), 5)
+    assert (run["run_id"], run["attempts"]) == ("r1", 1)
+    ledger = Ledger(PostgresWarehouse(url), "r1", 2)
+    assert ledger.resume(run["started_at"], "hash") == []
+    ledger.plan_partitions([("a__b", "one"), ("a__b", "two")])
+    ledger.finish_partitions([Partition("a__b", "one", "done", {"read": 2}, 1.0, None, run["started_at"])])
+    ledger.plan_partitions([("a__b", "two"), ("a__b", "three")])
+    warehouse = PostgresWarehouse(url)
+    states = ask(warehouse, "select partition, state, attempts from ops.partitions order by partition")
+    assert states == [("one", "done", 1), ("three", "waiting", None), ("two", "waiting", None)]
+    assert ask(warehouse, "select status, attempts, settings_hash from ops.runs") == [("running", 2, "hash")]
