@@ -253,3 +253,11 @@ def test_ties_and_late_records_are_loaded_once(api: ApiBench) -> None:
     assert records_of(second) == ['{"id": 3, "at": 100}', '{"id": 4, "at": 95}']
     (load,) = loads_of(second)
     assert (load.records_read, load.records_loaded, load.records_skipped, load.cursor) == (4, 2, 2, "100")
+
+
+def test_a_first_page_that_is_empty_by_mistake_is_no_place_to_go_on_from(api: ApiBench) -> None:
+    serve_any(api, faults={1: ('{"data": []}', 200, {"Content-Type": "application/json"})})
+    parcels: list[Parcel] = []
+    with pytest.raises(SourceError, match="page 1 is empty, but the one after it is not"):
+        parcels.extend(api.stream(1, records_path="data", pagination={"type": "page"}))
+    assert parcels == []

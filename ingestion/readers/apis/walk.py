@@ -132,10 +132,11 @@ class Walk:
                 assert answer is not None, "a page is skipped beyond the end alone"
                 page = self._page(position, answer, self._after(position, answer.body.count))
                 if not page.count:
-                    if position == start:
-                        yield page
+                    # Before the page is given out: the next run would go on behind a hole.
                     if not is_short:
                         self._prove_end(position, step, ahead)
+                    if position == start:
+                        yield page
                     return
                 yield page
                 if self._is_last(answer):

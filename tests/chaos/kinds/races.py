@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+from foundation.warehouse import open_warehouse, warehouse_at
 from tests.chaos import oracle
 from tests.chaos.context import Context
 from tests.chaos.engine import Done, Kind, Round, Running, World
@@ -13,6 +14,7 @@ from tests.chaos.warm import Warm
 TITLE = "two runs at once"
 LONGEST_REFUSAL = 2.0
 LONGEST_REFUSAL_BESIDE_OTHERS = 20.0  # the short form runs beside other tests
+LONGEST_OVERLAP = 0.2  # a run notes its start just before it takes the lock, and its end before it lets go
 LOCKED = 3
 # On one machine the work folder is locked; two machines meet only in a Postgres warehouse.
 WAYS: tuple[tuple[Kind, str], ...] = (("duckdb", "one folder"), ("duckdb", "one folder"), ("postgres", "two machines"))
@@ -44,7 +46,7 @@ def _round(context: Context, case: str, kind: Kind, way: str, chance: random.Ran
         second = _start(other, rivals)
         ends = {"second": second.wait(), "first": first.wait()}
         longest = LONGEST_REFUSAL_BESIDE_OTHERS if context.is_short else LONGEST_REFUSAL
-        problems = _judge(ends, longest)
+        problems = _judge(world, ends, longest)
         return Round(case, problems + oracle.rerun_and_check(world), 1)
 
 
@@ -55,13 +57,23 @@ def _start(world: World, warm: Warm) -> Running:
     return Running(pid, warm.wait, output, 120)
 
 
-def _judge(ends: dict[str, Done], longest: float) -> list[str]:
+def _judge(world: World, ends: dict[str, Done], longest: float) -> list[str]:
     codes = sorted(done.code for done in ends.values())
-    if codes == [0, 0] and ends["second"].seconds > 0:
-        return []  # the first had ended before the second began
+    if codes == [0, 0]:
+        return _overlap(world)
     if codes != [0, LOCKED]:
         return [f"{who}: {done.told}" for who, done in ends.items()]
     refused = next(done for done in ends.values() if done.code == LOCKED)
     if refused.seconds > longest:
         return [f"it took {refused.seconds:.1f} s to leave"]
     return [] if "another run is going" in refused.output else [f"it does not say why: {refused.told}"]
+
+
+def _overlap(world: World) -> list[str]:
+    """What is wrong with two runs that both went well: one must have ended before the other began."""
+    with open_warehouse(warehouse_at(world.warehouse_url or str(world.work_dir / "warehouse.duckdb"))) as connection:
+        (row,) = connection.execute(
+            "select epoch(max(started_at)) - epoch(min(finished_at)) from"
+            " (select * from ops.runs order by started_at desc limit 2)"
+        ).fetchall()
+    return [f"both went on: they overlap by {-row[0]:.1f} s"] if row[0] < -LONGEST_OVERLAP else []
