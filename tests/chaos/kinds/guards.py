@@ -13,7 +13,7 @@ from tests.chaos.context import Context
 from tests.chaos.engine import Kind, Round, State, World
 from tests.chaos.guards import removed_here
 from tests.chaos.kinds import http, postgres, races, state_lost
-from tests.fault_server import LASTING
+from tests.fault_server import LAST_PAGE, LASTING
 
 TITLE = "each guard is missed when it is gone"
 
@@ -104,7 +104,7 @@ def _killed(point: str) -> Callable[[Context], list[str]]:
 
 def _short_success(context: Context) -> list[str]:
     fault = LASTING["an empty page"]
-    return http._round(context, "an empty page", fault, 3, 1_000_000).problems
+    return http._round(context, "an empty page", fault, LAST_PAGE, 1_000_000).problems
 
 
 def _lost_reply(context: Context) -> list[str]:
