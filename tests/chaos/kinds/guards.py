@@ -62,8 +62,24 @@ def _model_edited(model: str, old: str, new: str, then: Callable[[World], list[s
 
 
 def _loaded_twice(world: World) -> list[str]:
-    world.run("run", PENSTOCK_FAILPOINT="dlt.job_marked_before")
-    return oracle.rerun_and_check(world)
+    """Once for each of the jobs, which come in no order: those of a table of records are what is meant."""
+    found: list[str] = []
+    for number in range(1, 5):
+        with _again(world) as other:
+            other.run("run", PENSTOCK_FAILPOINT=f"dlt.job_duckdb_after:{number}")
+            found += oracle.rerun_and_check(other)
+        if found:
+            break
+    return found
+
+
+@contextmanager
+def _again(world: World) -> Iterator[World]:
+    other = world.clone()
+    try:
+        yield other
+    finally:
+        other.remove()
 
 
 def _race(context: Context, number: int) -> list[str]:
@@ -169,7 +185,7 @@ CASES: dict[str, Callable[[Context], list[str]]] = {
     "books": _uncounted,
     "gate": _rows_gone,
     "one transaction": _killed("publish.table_changed"),
-    "atomic rename": _killed("guard.half_written"),
+    "atomic rename": _killed("guard.half_written:2"),
     "commit outcome": _lost_reply,
     "release row": _lost_reply,
     "publisher lock": _two_publishers,
