@@ -302,7 +302,7 @@ def counted(call):
             os.kill(os.getpid(), signal.SIGKILL)
         return call(*arguments, **more)
     return counting
-for holder, name in ((psycopg.Connection, "execute"), (psycopg.Connection, "commit"), (memory, "remember")):
+for holder, name in ((psycopg.Connection, "execute"), (psycopg.Connection, "commit"), (memory.Memory, "remember")):
     setattr(holder, name, counted(getattr(holder, name)))
 if sys.argv[3] == "publish":
     outputs = {name: Output(key=["id"]) for name in ("orders", "totals")}
