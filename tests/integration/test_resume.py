@@ -142,14 +142,8 @@ def test_a_run_killed_after_its_ingest_goes_on_without_reading_anything_again(
 def test_a_release_that_was_committed_before_the_kill_is_found_and_not_made_again(
     fresh_project: Project, first_run: Project, api: CountingApi
 ) -> None:
-    process = fresh_project.start("run", "--as-of", AS_OF, API_BASE_URL=api.url)
-    with psycopg.connect(fresh_project.dsn, autocommit=True) as connection:
-
-        def is_committed() -> bool:
-            there = connection.execute("select to_regclass('penstock.releases')").fetchone()
-            return there != (None,)
-
-        kill_when(process, is_committed)
+    killed = fresh_project.run("run", "--as-of", AS_OF, API_BASE_URL=api.url, PENSTOCK_FAILPOINT="publish.after_commit")
+    assert killed.returncode == -signal.SIGKILL
     (run_id,) = release_runs(fresh_project)
     before = fresh_project.query("select id, xmin::text, updated_at from employees order by id")
     warehouse = warehouse_of(fresh_project)
