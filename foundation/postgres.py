@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10
 OLDEST_SERVER = 160_000  # the first with pg_input_is_valid
+LOCK_SECONDS = 1  # in which the server notices that a run, or our own connection, has gone and frees its lock
 RUN_LOCK = 4_915_220_871_336_054_118  # any number; the same for every run on a database
 _FIX = "mend the connection or the server, then run again; what was committed is kept"
 # DuckDB repeats the connection string before what the server said.
@@ -102,8 +103,8 @@ def unusable(error: Exception, warehouse: PostgresWarehouse) -> StorageError:
 def hold(warehouse: PostgresWarehouse) -> Iterator[Callable[[], None]]:
     """Keep every other run from `warehouse`, whichever machine it is on; the server frees it when we are gone.
 
-    Gives what takes the lock again where it went with its connection. Both raise LockedError at once when another run
-    has it, StorageError when the database is out of reach, ConfigError for one that the models cannot be built in.
+    Gives what takes the lock again where it went with its connection. Both raise LockedError when another run has it,
+    StorageError when the database is out of reach, ConfigError for one that the models cannot be built in.
     """
     import psycopg
 
@@ -136,15 +137,16 @@ def _lock(warehouse: PostgresWarehouse) -> "psycopg.Connection[tuple[Any, ...]]"
             stack.callback(connection.close)
             _check_server(connection, warehouse)
             connection.execute("set idle_session_timeout = 0")
-            row = connection.execute("select pg_try_advisory_lock(%s)", [RUN_LOCK]).fetchone()
-        except psycopg.Error as error:
-            raise unusable(error, warehouse) from None
-        if row is None or not row[0]:
+            connection.execute(f"set lock_timeout = '{LOCK_SECONDS}s'")
+            connection.execute("select pg_advisory_lock(%s)", [RUN_LOCK])
+        except psycopg.errors.LockNotAvailable:
             raise LockedError(
                 f"another run has the warehouse: {_holder(connection)}",
                 where=str(warehouse),
                 fix="wait for it to end, then run again",
-            )
+            ) from None
+        except psycopg.Error as error:
+            raise unusable(error, warehouse) from None
         stack.pop_all()
     return connection
 

@@ -56,7 +56,7 @@ def address_of(warehouse: Warehouse) -> str:
 def hold_warehouse(warehouse: Warehouse) -> AbstractContextManager[Callable[[], None]]:
     """Keep every other run from the warehouse, and give what makes sure of it again after a while.
 
-    Both raise LockedError at once when another run has it.
+    Both raise LockedError when another run has it.
     """
     # The lock of a DuckDB file is that of its writer, and the work folder that it lies in has its own.
     return hold(warehouse) if isinstance(warehouse, PostgresWarehouse) else nullcontext(lambda: None)

@@ -21,6 +21,7 @@ from publishing.embedded_home import Place
 PASSWORD = "s3cr@t/ p%ss:wörd"
 IN_MEMORY = Path("/dev/shm")
 BASE = IN_MEMORY if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > 2**30 else Path("/tmp")
+NOTICED_SECONDS = 1.0  # in which it lets people in although one of its processes has crashed
 START_SECONDS = 60.0
 
 
@@ -70,6 +71,7 @@ class PostgresServer:
 
     def recover(self) -> None:
         """Wait until it is back after a crash; start it where that has ended it."""
+        time.sleep(NOTICED_SECONDS)
         if not self._answers():
             self.start()
 

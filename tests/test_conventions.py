@@ -152,6 +152,11 @@ def test_every_source_table_has_its_freshness(manifest: dict[str, Any]) -> None:
             assert source["freshness"]["warn_after"]["count"], source["identifier"]
 
 
+def test_every_file_of_tests_has_a_name_of_its_own() -> None:
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names))
+
+
 def test_the_tree_speaks_of_the_project_alone() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     if not listed:

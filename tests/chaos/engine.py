@@ -24,8 +24,8 @@ from psycopg import sql
 from publishing import embedded
 from tests.chaos import people
 from tests.chaos.people import Files
-from tests.chaos.warm import Warm
 from tests.fault_server import FaultServer, fault_server
+from tests.warm import Warm
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = Path(__file__).parent / "project"
@@ -197,13 +197,13 @@ class Engine:
     def warm(self) -> Warm:
         """The process that commands are forked from, started when first asked for."""
         if self._warm is None:
-            self._warm = Warm()
+            self._warm = Warm("tests.chaos.launch")
             self.stack.callback(self._warm.close)
         return self._warm
 
     def second_warm(self) -> Warm:
         """One more, for two commands at once."""
-        warm = Warm()
+        warm = Warm("tests.chaos.launch")
         self.stack.callback(warm.close)
         return warm
 

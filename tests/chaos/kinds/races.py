@@ -9,7 +9,7 @@ from foundation.warehouse import open_warehouse, warehouse_at
 from tests.chaos import oracle
 from tests.chaos.context import Context
 from tests.chaos.engine import Done, Kind, Round, Running, World
-from tests.chaos.warm import Warm
+from tests.warm import Warm
 
 TITLE = "two runs at once"
 LONGEST_REFUSAL = 2.0

@@ -1,6 +1,6 @@
-"""A process that has imported every library and forks one process for each command, so that a round costs no import.
+"""A process that has imported every library and forks one process for each command, so that no command costs an import.
 
-A request is a line of JSON on stdin: arguments, folder, environment and the file for what it prints. The replies are
+A request is a line of JSON on stdin: arguments, folder, environment and the files for what it prints. The replies are
 its pid, and how it ended. The commands and their workers are processes of their own, and die as any other.
 """
 
@@ -18,7 +18,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 # What dbt, dlt and Great Expectations import late is imported here too.
 LIBRARIES = (
     "great_expectations",
@@ -129,7 +129,17 @@ def _end(work: Any) -> None:
         os._exit(code)
 
 
-def _command(arguments: list[str]) -> None:
+def command(arguments: list[str]) -> None:
+    """`penstock` with these arguments, as a user starts it; ends the process."""
+    from foundation import failpoints
+    from operations import cli
+
+    failpoints.arm()
+    sys.argv = ["penstock", *arguments]
+    cli.main()
+
+
+def _command(entry: str, arguments: list[str]) -> None:
     from operations.workers import Worker
 
     def start(self: Worker) -> Worker:
@@ -139,9 +149,7 @@ def _command(arguments: list[str]) -> None:
         return self
 
     Worker.start = start  # type: ignore[method-assign]
-    from tests.chaos.launch import command
-
-    command(arguments)
+    importlib.import_module(entry).command(arguments)
 
 
 def main() -> None:
@@ -160,21 +168,21 @@ def main() -> None:
         job = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            with Path(job["output"]).open("ab") as output:
+            with Path(job["output"]).open("ab") as output, Path(job["errors"]).open("ab") as errors:
                 nothing = os.open(os.devnull, os.O_RDONLY)
-                _settle({0: nothing, 1: output.fileno(), 2: output.fileno()}, Path(job["folder"]), job["environment"])
-            _end(lambda arguments=job["arguments"]: _command(arguments))
+                _settle({0: nothing, 1: output.fileno(), 2: errors.fileno()}, Path(job["folder"]), job["environment"])
+            _end(lambda arguments=job["arguments"]: _command(sys.argv[1], arguments))
         print(json.dumps({"pid": pid}), file=replies)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         print(json.dumps({"code": code}), file=replies)
 
 
 class Warm:
-    """The process, from outside."""
+    """The process, from outside. `entry` is the module with the `command` that it forks."""
 
-    def __init__(self) -> None:
+    def __init__(self, entry: str = "tests.warm") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.warm"],
+            [sys.executable, "-m", "tests.warm", entry],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -192,13 +200,16 @@ class Warm:
             raise RuntimeError("the warm process has ended")
         return dict(json.loads(line))
 
-    def start(self, arguments: list[str], folder: Path, environment: dict[str, str], output: Path) -> int:
+    def start(
+        self, arguments: list[str], folder: Path, environment: dict[str, str], output: Path, errors: Path | None = None
+    ) -> int:
         """Start a command; its pid."""
         job = {
             "arguments": arguments,
             "folder": str(folder),
             "environment": environment,
             "output": str(output),
+            "errors": str(errors or output),
         }
         self._requests.write(json.dumps(job) + "\n")
         self._requests.flush()
