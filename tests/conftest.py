@@ -103,7 +103,7 @@ def _warm() -> Warm:
 
 
 def _run_warm(arguments: list[str], root: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
+    with tempfile.TemporaryDirectory(prefix="command-") as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
         pid = _warm().start(arguments, root, environment, out, err)
         late = threading.Timer(LONGEST, os.kill, [pid, signal.SIGKILL])

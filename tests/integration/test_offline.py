@@ -35,13 +35,12 @@ def test_a_run_and_the_site_ask_nobody_outside(fresh_project: Project, tmp_path:
     watcher.mkdir()
     (watcher / "sitecustomize.py").write_text(WATCHER)
     for arguments in (["run"], ["docs"]):
-        done = fresh_project.run(*arguments, PYTHONPATH=str(watcher), OUTSIDE_LOG=str(log))
+        done = fresh_project.run(*arguments, is_cold=True, PYTHONPATH=str(watcher), OUTSIDE_LOG=str(log))
         assert done.returncode == 0, done.stdout + done.stderr
     assert not log.exists(), log.read_text()
     # The watcher did watch.
-    seen = fresh_project.run(
-        "run", PYTHONPATH=str(watcher), OUTSIDE_LOG=str(log), API_BASE_URL="http://192.0.2.1", MAX_RETRIES="1"
-    )
+    nowhere = {"API_BASE_URL": "http://192.0.2.1", "MAX_RETRIES": "1"}
+    seen = fresh_project.run("run", is_cold=True, PYTHONPATH=str(watcher), OUTSIDE_LOG=str(log), **nowhere)
     assert seen.returncode == 4
     assert "192.0.2.1" in log.read_text()
 

@@ -9,7 +9,7 @@ final as (
         -- ids
         judged.load_id,
         judged.run_id,
-        judged.id as record_key,
+        judged.person as record_key,
         -- text
         judged.source,
         judged.location,
