@@ -45,6 +45,8 @@ class Result:
 
     kind: str
     title: str
+    seed: int
+    made_at: str
     rounds: int = 0
     faults: int = 0
     seconds: float = 0.0
@@ -79,11 +81,11 @@ def main(
             context = Context(running, short, rounds, say)
             for name in only or KINDS:
                 module = import_module(f"tests.chaos.kinds.{name}")
-                results.append(result := Result(name, module.TITLE))
+                results.append(result := Result(name, module.TITLE, seed, f"{datetime.now(UTC):%Y-%m-%dT%H:%MZ}"))
                 _measure(result, module.rounds(context), context)
-                _write(out / ("short.json" if short else "latest.json"), results, seed)
+                _write(out / ("short.json" if short else "latest.json"), results)
     finally:
-        _print(results, seed, console)
+        _print(results, console)
     if any(result.violations for result in results):
         raise typer.Exit(1)
 
@@ -106,20 +108,21 @@ def _measure(result: Result, found: object, context: Context) -> None:
     context.say(f"  {result.rounds} rounds, {len(result.violations)} violations, {result.seconds:.0f} s")
 
 
-def _write(file: Path, results: list[Result], seed: int) -> None:
+def _write(file: Path, results: list[Result]) -> None:
+    """Write the kinds down; those of earlier calls stay until they are measured anew."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    found = json.loads(file.read_text(encoding="utf-8"))["kinds"] if file.exists() else []
+    kinds = {kind["kind"]: kind for kind in [*found, *map(asdict, results)]}
     document = {
-        "made_at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        "seed": seed,
-        "kinds": [asdict(result) for result in results],
-        "rounds": sum(result.rounds for result in results),
-        "faults": sum(result.faults for result in results),
-        "violations": sum(len(result.violations) for result in results),
+        "kinds": [kinds[name] for name in KINDS if name in kinds],
+        "rounds": sum(kind["rounds"] for kind in kinds.values()),
+        "faults": sum(kind["faults"] for kind in kinds.values()),
+        "violations": sum(len(kind["violations"]) for kind in kinds.values()),
     }
     file.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _print(results: list[Result], seed: int, console: Console) -> None:
+def _print(results: list[Result], console: Console) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("kind", "what"):
         table.add_column(name)
@@ -127,7 +130,7 @@ def _print(results: list[Result], seed: int, console: Console) -> None:
         table.add_column(name, justify="right")
     for one in results:
         counts = (one.rounds, one.faults, len(one.violations), round(one.seconds))
-        table.add_row(one.kind, one.title, *(f"{count:,}" for count in counts), str(seed))
+        table.add_row(one.kind, one.title, *(f"{count:,}" for count in counts), str(one.seed))
     console.print(table)
     rounds, faults = sum(one.rounds for one in results), sum(one.faults for one in results)
     violations = sum(len(one.violations) for one in results)
