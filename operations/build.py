@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,16 @@ def require_models(root: Path) -> None:
         )
 
 
-def build(worker: Worker, settings: Settings, as_of: date | None, emit: Emit) -> dict[str, int]:
-    """Build and test every model; how many nodes passed and warned. Raises BuildError or LockedError."""
+@dataclass(frozen=True)
+class Built:
+    """How many nodes passed and warned; the seconds that those of each domain took, which run side by side."""
+
+    counts: dict[str, int]
+    seconds: dict[str, float]
+
+
+def build(worker: Worker, settings: Settings, as_of: date | None, emit: Emit) -> Built:
+    """Build and test every model. Raises BuildError or LockedError."""
     return build_into(settings.warehouse, worker, settings.switches.model_dump(), as_of, emit)
 
 
@@ -44,7 +54,7 @@ def build_into(
     emit: Emit,
     *,
     target_folder: Path | None = None,
-) -> dict[str, int]:
+) -> Built:
     """The same in any warehouse; what dbt makes beside goes to `target_folder`, by default to target/ at the root."""
     job = {"command": "build", "warehouse": address_of(warehouse), "variables": _variables(switches, as_of)}
     if target_folder is not None:
@@ -65,7 +75,7 @@ def build_into(
         )
     if isinstance(warehouse, PostgresWarehouse):
         _refuse_inexact(warehouse)
-    return dict(answer["counts"])
+    return Built(answer["counts"], answer["seconds"])
 
 
 def _refuse_inexact(warehouse: PostgresWarehouse) -> None:
@@ -142,11 +152,22 @@ def work(job: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         failures = [_first_words(str(outcome.exception or "dbt failed and gave no reason; see logs/dbt.log"))]
     return {
         "failures": failures,
+        "seconds": _seconds(results),
         "counts": {
             "passed": sum(status in ("success", "pass") for status in statuses),
             "warned": statuses.count("warn"),
         },
     }
+
+
+def _seconds(results: Sequence[Any]) -> dict[str, float]:
+    """By domain, the folder within a layer: the seconds of its nodes."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for result in results:
+        path = Path(str(getattr(getattr(result, "node", None), "original_file_path", "")))
+        if path.parts[:2] == ("dbt_project", "models") and len(path.parts) > 4:
+            seconds[path.parts[3]] += float(result.execution_time)
+    return dict(seconds)
 
 
 def _point_at(warehouse: Warehouse) -> str:

@@ -21,6 +21,7 @@ from foundation.settings import Settings
 from foundation.warehouse import hold_warehouse
 from operations import build, logs
 from operations.dead_letters import read_dead_letters
+from operations.domains import Stopwatch, read_domains
 from operations.ledger import Ledger
 from operations.letters.ledger import keys_of, update_ledger
 from operations.lock import run_lock
@@ -73,7 +74,8 @@ def run(root: Path, settings: Settings, request: Request, console: Console) -> d
         record.notes += [f"run {cut_off} was cut off; this run goes on from what it left" for cut_off in cut_offs]
         failpoint("run.entered")
         show = stack.enter_context(progress(console, settings.progress_update_ms))
-        emit = _both(show, logs.listener(), record)
+        record.domains, record.seconds = read_domains(root), (stopwatch := Stopwatch()).seconds
+        emit = _all([show, logs.listener(), stopwatch], record)
         stages = Stages(root, settings, request, record, ledger, emit, stack, keep, past, now, parts)
         _do(stages, request, record)
         failpoint("run.done")
@@ -171,13 +173,13 @@ def _tell_failures(settings: Settings, record: RunRecord) -> None:
         record.result = read_result(settings, record.run_id, record.failures)
 
 
-def _both(show: Emit, log: Emit, record: RunRecord) -> Emit:
+def _all(listeners: Sequence[Emit], record: RunRecord) -> Emit:
     guard = threading.Lock()
 
     def emit(event: Event) -> None:
         with guard:  # readers emit from their own threads
-            show(event)
-            log(event)
+            for listener in listeners:
+                listener(event)
             if event.name == "noticed":
                 record.notes.append(f"{event.source}: {event.message}" if event.source else event.message)
 

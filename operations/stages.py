@@ -173,7 +173,9 @@ class Stages:
             # dbt takes today for granted, and parses everything anew when it is told another day.
             is_today = self.request.as_of is None and self.record.as_of == datetime.now(UTC).date()
             as_of = None if is_today else self.record.as_of
-            counts.update(build.build(self._builder, self.settings, as_of, self.emit))
+            built = build.build(self._builder, self.settings, as_of, self.emit)
+            counts.update(built.counts)
+            self.record.build_seconds = built.seconds
             failpoint("build.answered")
         self.ledger.note_candidates(self._now.models)
 

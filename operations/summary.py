@@ -13,8 +13,11 @@ from rich.table import Table
 from foundation.failpoints import failpoint
 from operations.books import MartBook, SourceBook
 from operations.dead_letters import told
+from operations.domains import sum_up
 from operations.result import Failure
 from operations.thresholds import Share
+
+_STATES = {True: "balanced", False: "NOT BALANCED", None: ""}
 
 
 @dataclass
@@ -46,6 +49,9 @@ class RunRecord:
     reports: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     dead_letters: list[dict[str, Any]] = field(default_factory=list)
+    domains: Mapping[str, str] = field(default_factory=dict)  # of every source and mart
+    seconds: Mapping[str, float] = field(default_factory=dict)  # by source, suite and mart
+    build_seconds: Mapping[str, float] = field(default_factory=dict)  # by domain
 
     @property
     def duration_seconds(self) -> float:
@@ -60,6 +66,7 @@ def as_dictionary(record: RunRecord) -> dict[str, Any]:
     books = record.books or [_unjudged(source, counts) for source, counts in sorted(record.counts.items())]
     totals = _totals(books)
     judged = totals["valid"] + totals["invalid"]
+    sources = [_source(record, book) for book in books]
     return {
         "run_id": record.run_id,
         "command": record.command,
@@ -76,7 +83,8 @@ def as_dictionary(record: RunRecord) -> dict[str, Any]:
         "records_per_second": round(totals["read"] / max(record.duration_seconds, 0.001), 1),
         "is_balanced": _is_balanced(record),
         "books": record.books_link,
-        "sources": [_source(record, book) for book in books],
+        "sources": sources,
+        "domains": sum_up(record.domains, sources, record.seconds, record.build_seconds),
         "result": record.result,
         "dead_letters": record.dead_letters,
         "marts": [
@@ -114,6 +122,8 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
         console.print(_sources_table(summary))
     for line in told(summary["dead_letters"], summary["run_id"]):
         say(line)
+    if len(summary["domains"]) > 1:
+        console.print(_domains_table(summary["domains"]))
     if summary["marts"]:
         console.print(_marts_table(summary["marts"]))
     for note in summary["notes"]:
@@ -194,11 +204,23 @@ def _sources_table(summary: Mapping[str, Any]) -> Table:
         table.add_column(column.replace("_", "-"), justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for source in summary["sources"]:
-        state = {True: "balanced", False: "NOT BALANCED", None: ""}[source["is_balanced"]]
-        state = "failed" if source["errors"] else state
+        state = "failed" if source["errors"] else _STATES[source["is_balanced"]]
         table.add_row(source["source"], *(_figure(source[column]) for column in columns), state)
     totals = {column: [source[column] for source in summary["sources"]] for column in columns}
     table.add_row("total", *(_figure(None if None in found else sum(found)) for found in totals.values()), "")
+    return table
+
+
+def _domains_table(domains: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("domain", no_wrap=True)
+    for column in ("sources", "read", "rejected", "published", "seconds", "to build"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for domain in domains:
+        counts = (_figure(domain[name]) for name in ("sources", "read", "rejected", "published"))
+        times = (f"{domain[name]:,.1f}" for name in ("seconds", "build_seconds"))
+        table.add_row(domain["domain"], *counts, *times, _STATES[domain["is_balanced"]])
     return table
 
 

@@ -35,6 +35,9 @@ def test_a_first_run_publishes_and_balances(first_run: Project) -> None:
         for key in counts:
             counts[key] += file[key]
     assert {name: {key: found[key] for key in wanted[name]} for name, found in by_source.items()} == wanted
+    (domain,) = summary["domains"]
+    assert (domain["domain"], domain["read"], domain["is_balanced"]) == ("employees", summary["totals"]["read"], True)
+    assert min(domain["seconds"], domain["build_seconds"]) > 0
 
 
 def test_every_record_and_every_value_is_what_the_oracle_says(first_run: Project) -> None:
