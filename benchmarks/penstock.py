@@ -47,7 +47,7 @@ def nothing_new(dataset: Dataset, time_limit: float) -> Subject:
         return command
 
     def check(folder: Path, _output: str) -> float | None:
-        expect_rows(_summary(folder)["totals"]["loaded"], 0)
+        expect_rows(summary(folder)["totals"]["loaded"], 0)
         return ingest_seconds(folder)
 
     return Subject("penstock, again", dataset.rows, prepare, check, "a second run, which finds nothing new")
@@ -67,7 +67,7 @@ def make_project(folder: Path, source: Mapping[str, Any], settings: Mapping[str,
 
 def check_raw(folder: Path, dataset: Dataset) -> None:
     """Raises SubjectError unless every record of the dataset is in raw or in the dead letters, and said to be."""
-    totals = _summary(folder)["totals"]
+    totals = summary(folder)["totals"]
     expect_rows(totals["loaded"], dataset.loadable, "rows said to be loaded")
     expect_rows(totals["dead_lettered"], dataset.dead_letters, "dead letters said to be there")
     expect_rows(_one(folder, f"select count(*) from raw.{SOURCE}"), dataset.loadable, "rows in raw")
@@ -78,7 +78,7 @@ def check_raw(folder: Path, dataset: Dataset) -> None:
 def check_run(folder: Path, dataset: Dataset) -> dict[str, float]:
     """The seconds of each stage of a whole run. Raises SubjectError unless every record has the outcome it should."""
     check_raw(folder, dataset)
-    totals = _summary(folder)["totals"]
+    totals = summary(folder)["totals"]
     rejected = sum(dataset.invalid.values())
     expect_rows(totals["rejected"], rejected, "records said to be rejected")
     expect_rows(totals["published"], dataset.loadable - rejected, "records said to be published")
@@ -108,7 +108,7 @@ def ingest_seconds(folder: Path) -> float | None:
     return float((finished - started).total_seconds())
 
 
-def _summary(folder: Path) -> dict[str, Any]:
+def summary(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((folder / ".penstock" / "last_run.json").read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:

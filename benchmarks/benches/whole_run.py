@@ -1,40 +1,26 @@
 """`penstock run` from a CSV file to a published mart, beside a tool that copies the file into Postgres."""
 
-import shutil
 import sys
 from pathlib import Path
 
 import psycopg
-import yaml
 
 from benchmarks.benches import Context
 from benchmarks.benches.csv_to_raw import sling
 from benchmarks.data import Dataset
 from benchmarks.measure import ROOT, Command, Subject, Told, expect_rows
 from benchmarks.penstock import SOURCE, check_run, file_source
+from benchmarks.projects import make_project
 from benchmarks.publishes import DATABASE, new_database
 from benchmarks.subjects import query_postgres
 
 TITLE = "From a CSV file to a published mart in Postgres"
 ORDER = 11
 AGAINST = "sling"
-PROJECT = ROOT / "benchmarks" / "templates" / "whole_run"
 
 COLUMNS = (
     "id", "name", "email", "age", "department", "salary", "join_date", "is_active", "metadata", "updated_at",
 )  # fmt: skip
-
-# What every project needs; models and suites of the bench come on top.
-_NEEDED = (
-    "dbt_project.yml",
-    "profiles.yml",
-    "dbt_project/macros",
-    "dbt_project/plugins",
-    "dbt_project/tests/generic",
-    "dbt_project/models/staging/ingestion",
-    *(f"expectations/{name}.py" for name in ("__init__", "checks", "duckdb_engine", "gates", "history", "measure")),
-    *(f"expectations/suites/{name}.py" for name in ("__init__", "_marts", "_raw", "loads")),
-)
 
 
 def subjects(context: Context) -> list[Subject]:
@@ -52,7 +38,7 @@ def _penstock(dataset: Dataset, dsn: str) -> Subject:
     accepted = dataset.rows - sum(dataset.invalid.values())
 
     def prepare(folder: Path) -> Command:
-        make_project(folder, dataset)
+        make_folder(folder, dataset)
         # The server is the one that sling writes into, and code that the project has no copy of is the measured one.
         settings = {"DATABASE_URL": new_database(dsn), "PYTHONPATH": str(ROOT)}
         return Command((sys.executable, "-m", "operations.cli", "--root", str(folder), "run"), settings)
@@ -66,17 +52,8 @@ def _penstock(dataset: Dataset, dsn: str) -> Subject:
     return Subject("penstock", dataset.rows, prepare, check, "the server apart")
 
 
-def make_project(folder: Path, dataset: Dataset) -> None:
+def make_folder(folder: Path, dataset: Dataset) -> None:
     """A project with one source, its models and its gates."""
-    for name in _NEEDED:
-        original, copy = ROOT / name, folder / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if original.is_dir():
-            shutil.copytree(original, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(original, copy)
     source = {**file_source(dataset), "columns": list(COLUMNS)}
     outputs = {"employees": {"key": ["id"], "json_columns": ["metadata"]}}
-    document = yaml.safe_dump({"sources": {SOURCE: source}, "outputs": outputs}, sort_keys=False)
-    (folder / "penstock.yml").write_text(document, encoding="utf-8")
-    shutil.copytree(PROJECT, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    make_project(folder, "whole_run", {"sources": {SOURCE: source}, "outputs": outputs})

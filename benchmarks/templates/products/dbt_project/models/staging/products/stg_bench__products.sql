@@ -1,0 +1,26 @@
+with source as (
+    {{ complete_records(source('raw', 'bench__products')) }}
+),
+
+renamed as (
+    select
+        -- ids
+        source.id,
+        source._load_id as load_id,
+        source._run_id as run_id,
+        -- text
+        source.name,
+        source.category,
+        source.price,
+        source.changed_on,
+        source._source as source,
+        source._location as location,
+        source._content_hash as content_hash,
+        -- numerics
+        source._line as line,
+        -- timestamps
+        source._loaded_at as loaded_at
+    from source
+)
+
+select * from renamed
