@@ -220,3 +220,11 @@ def test_a_whole_run_gives_every_record_its_outcome(folder: Path, tmp_path: Path
     assert found["ratio"] is None  # sling is not installed there
     assert found["own_s"] < found["median_s"]
     assert "publish" in found["note"]
+
+
+def test_a_partition_that_failed_before_is_published_alone(folder: Path, tmp_path: Path) -> None:
+    found = _bench(folder, tmp_path, "--rows", "1600", "--only", "products", "--subject", "penstock, failed")
+    assert [(one["subject"], one["rows"], one["error"]) for one in found] == [
+        ("penstock, all", 1600, ""),
+        ("penstock, failed", 100, ""),
+    ]
