@@ -16,7 +16,7 @@ from foundation.events import Emit, Event
 from foundation.failpoints import failpoint
 from foundation.settings import Settings
 from operations import books, build, gate, thresholds
-from operations.commit import git_commit, models_hash
+from operations.commit import git_commit
 from operations.ledger import Ledger, Partition, Step
 from operations.publish_target import PublishTarget
 from operations.releases import measures_shown
@@ -275,7 +275,7 @@ class Stages:
                 list(settings.sources),
                 {mart: output.key[0] for mart, output in settings.outputs.items() if len(output.key) == 1},
                 books.Provenance(
-                    self.record.as_of, models_hash(self.root), git_commit(self.root), settings.switches.model_dump()
+                    self.record.as_of, self._now.model_files, git_commit(self.root), settings.switches.model_dump()
                 ),
             )
             failpoint("books.closed")
