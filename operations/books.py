@@ -30,7 +30,6 @@ __all__ = [
     "checks",
     "close_books",
     "close_mart_books",
-    "count_failed",
     "count_landed",
 ]
 
@@ -40,14 +39,14 @@ LATEST_BOOKS = """(
     qualify row_number() over (partition by run_id, source, partition order by entry_number desc) = 1
 )"""
 
-_LATEST_CLOSINGS = """(
+LATEST_CLOSINGS = """(
     select * from ops.closings qualify row_number() over (partition by run_id order by entry_number desc) = 1
 )"""
 # What stood in a mart when books last balanced, those of this run left out.
 _BEFORE = f"""
     select count_candidates from ops.candidate_books
     where mart = $mart and count_accepted is not null and run_id <> $run_id
-        and run_id in (select run_id from {_LATEST_CLOSINGS} where is_balanced)
+        and run_id in (select run_id from {LATEST_CLOSINGS} where is_balanced)
     order by entry_number desc limit 1
 """
 # The marts are as of the day of the run that built them, which a gate of its own does not.
@@ -163,35 +162,6 @@ def count_landed(warehouse: Warehouse, run_id: str) -> dict[tuple[str, str], dic
             [run_id],
         ).fetchall()
     return {(source, partition): dict(zip(names, counts, strict=True)) for source, partition, *counts in found}
-
-
-def count_failed(warehouse: Warehouse, run_id: str) -> dict[str, tuple[int, int]]:
-    """By source: records dead-lettered or rejected, and those that they are of, all that were read and not skipped.
-
-    Since the last release: runs that published nothing count along, because a bad batch stays bad when the next run
-    reads nothing new.
-    """
-    with open_warehouse(warehouse) as connection:
-        found = connection.execute(
-            f"""
-            select
-                source,
-                sum(records_dead_lettered + count_rejected)::bigint,
-                sum(records_read - records_skipped)::bigint
-            from {LATEST_BOOKS} as books
-            inner join ops.runs using (run_id)
-            -- a book that does not balance is made again by the next run, with the same loads in it
-            where run_id not in (select open.run_id from {LATEST_BOOKS} as open where not open.is_balanced)
-                and run_id not in (select open.run_id from {_LATEST_CLOSINGS} as open where not open.is_balanced)
-                and started_at > coalesce(
-                (select max(started_at) from ops.runs where release_id is not null and run_id <> $run_id),
-                timestamptz '-infinity'
-            )
-            group by source
-            """,
-            {"run_id": run_id},
-        ).fetchall()
-    return {source: (failed, judged) for source, failed, judged in found}
 
 
 def _source_books(connection: duckdb.DuckDBPyConnection, counted: Counted, sources: Sequence[str]) -> list[SourceBook]:

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import duckdb
+import structlog
 
-from foundation.errors import LockedError
+from foundation.errors import LockedError, PenstockError
 from foundation.settings import Settings
 from foundation.warehouse import Warehouse, hold_warehouse, open_warehouse, quote_literal
 from operations.letters.data import (
+    LETTER_ID,
     MARK,
     Tables,
     read_tables,
@@ -51,15 +53,12 @@ _FOUND = (
     "letter_id, source, stage, location, line, page, byte_offset, byte_length, content_hash, load_id, run_id, "
     "record_key, reasons, message, attempts, first_seen, last_seen"
 )
-# Letters of the stages fetch and parse. An id that an API did not answer for is one letter, however often and why.
-_PARSED = """
+# Letters of the stages fetch and parse.
+_PARSED = f"""
     with occurrences as (
         select distinct on (letters.dead_letter_id, letters.load_id)
             letters.* exclude (record_bytes),
-            case when loads.kind = 'api' and letters.line is null
-                then sha256(concat_ws(chr(0), 'fetch', letters.source, letters.location, letters.record))[:32]
-                else letters.dead_letter_id
-            end as letter_id
+            {LETTER_ID} as letter_id
         from raw.dead_letters as letters
         inner join complete_loads as loads on letters.load_id = loads.load_id
         where loads.kind <> 'replay'
@@ -268,6 +267,14 @@ def update(connection: duckdb.DuckDBPyConnection, keys: Mapping[str, Sequence[st
     connection.execute("delete from ops.letter_tries where letter_id in (select letter_id from tries)")
     connection.execute("insert into ops.letter_tries by name select * exclude (record) from tries")
     connection.execute("commit")
+
+
+def keep_up_to_date(settings: Settings) -> None:
+    """Bring the ledger up to date in a run, which goes on where that fails: the next command does it then."""
+    try:
+        update_ledger(settings.warehouse, keys_of(settings))
+    except (PenstockError, duckdb.Error) as error:
+        structlog.get_logger("penstock").error("dead letters", exc_info=error)
 
 
 def try_to_update(settings: Settings) -> bool:
