@@ -37,7 +37,7 @@ _TABLES = """
         byte_offset bigint, byte_length bigint, content_hash varchar, load_id varchar, run_id varchar,
         record_key varchar, reasons varchar, message varchar, attempts bigint, first_seen timestamptz,
         last_seen timestamptz, state varchar not null, resolution varchar, corrected varchar, record varchar,
-        record_bytes blob
+        record_bytes blob, last_run_id varchar
     );
     create table if not exists ops.letter_events (
         letter_id varchar not null, event varchar not null, run_id varchar, happened_at timestamptz not null,
@@ -51,7 +51,7 @@ _TABLES = """
 # What `found` holds of a letter; the ledger adds state, resolution and the record.
 _FOUND = (
     "letter_id, source, stage, location, line, page, byte_offset, byte_length, content_hash, load_id, run_id, "
-    "record_key, reasons, message, attempts, first_seen, last_seen"
+    "record_key, reasons, message, attempts, first_seen, last_seen, last_run_id"
 )
 # Letters of the stages fetch and parse.
 _PARSED = f"""
@@ -70,7 +70,8 @@ _PARSED = f"""
         arg_max(byte_length, occurred_at) as byte_length, arg_max(content_hash, occurred_at) as content_hash,
         arg_max(load_id, occurred_at) as load_id, arg_min(run_id, occurred_at) as run_id, null::varchar as record_key,
         arg_max(reason, occurred_at) as reasons, arg_max(message, occurred_at) as message,
-        sum(attempts)::bigint as attempts, min(occurred_at) as first_seen, max(occurred_at) as last_seen
+        sum(attempts)::bigint as attempts, min(occurred_at) as first_seen, max(occurred_at) as last_seen,
+        arg_max(run_id, occurred_at) as last_run_id
     from occurrences group by letter_id
 """
 _RULES = """
@@ -80,7 +81,7 @@ _RULES = """
         null::bigint as page, null::bigint as byte_offset, null::bigint as byte_length, rejected.content_hash,
         rejected.load_id, loads.run_id, null::varchar as record_key, rejected.reasons, null::varchar as message,
         1::bigint as attempts, coalesce(rejected.loaded_at, loads.loaded_at) as first_seen,
-        coalesce(rejected.loaded_at, loads.loaded_at) as last_seen
+        coalesce(rejected.loaded_at, loads.loaded_at) as last_seen, loads.run_id as last_run_id
     from rejected
     left join complete_loads as loads on rejected.load_id = loads.load_id
     where loads.kind is distinct from 'replay'
@@ -113,6 +114,7 @@ _GATES = """
         concat_ws(' ', 'suite', suite || ':', 'is', arg_max(observed_value, checked_at) || ', allowed is',
             arg_max(allowed, checked_at)) as message,
         count(distinct run_id) as attempts, min(checked_at) as first_seen, max(checked_at) as last_seen,
+        arg_max(run_id, checked_at) as last_run_id,
         bool_or(checked_at = newest_at) as is_named
     from placed where {is_row} group by gate, suite, expectation, column_name, sample
 """
@@ -218,9 +220,9 @@ _STATES = f"""
     left join ops.dead_letters as before on letters.letter_id = before.letter_id
     where before.letter_id is null
         or (before.state, before.reasons, before.attempts, before.last_seen, before.resolution, before.corrected,
-            before.record_key, before.message)
+            before.record_key, before.message, before.last_run_id)
         is distinct from (letters.state, letters.reasons, letters.attempts, letters.last_seen, letters.resolution,
-            letters.corrected, letters.record_key, letters.message)
+            letters.corrected, letters.record_key, letters.message, letters.last_run_id)
 """
 
 
@@ -239,6 +241,8 @@ def update(connection: duckdb.DuckDBPyConnection, keys: Mapping[str, Sequence[st
     """The same on an open warehouse."""
     connection.execute(_TABLES)
     tables = read_tables(connection)
+    if not tables.has("ops.dead_letters", "last_run_id"):  # of an earlier version
+        connection.execute("alter table ops.dead_letters add column last_run_id varchar")
     sources = see_loads(connection, tables)
     see_rejected(connection, tables)
     _find(connection, tables, keys)

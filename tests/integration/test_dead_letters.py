@@ -95,6 +95,8 @@ def test_filters_narrow_the_list(first_run: Project) -> None:
         assert deadletters(first_run, "list", *filters)
     assert deadletters(first_run, "list", "--until", "2020-01-01") == []
     assert deadletters(first_run, "list", "--state", "resolved") == []
+    assert deadletters(first_run, "list", "--run", first_run.summary["run_id"]) == deadletters(first_run, "list")
+    assert deadletters(first_run, "list", "--run", "another") == []
     done = first_run.run("deadletters", "list", "--stage", "nowhere")
     assert (done.returncode, "there are fetch, parse, rule, gate" in done.stderr) == (2, True)
 
@@ -143,6 +145,10 @@ def test_corrected_letters_are_published_once_and_resolved(project: Project, nam
     assert (again["state"], again["reasons"], again["attempts"]) == ("open", "ragged_line", 2)
     assert (again["corrected"], again["record"] != "F-2,not enough") == ("F-2,not enough", True)
     assert [event["event"] for event in again["history"]] == ["set aside", "replayed: dead-lettered"]
+    told = f"penstock deadletters list --run {project.summary['run_id']}"
+    assert told in done.stdout
+    found = deadletters(project, "list", "--ids", "--run", project.summary["run_id"], "--state", "open")
+    assert [each["letter_id"] for each in found] == [ragged["letter_id"]]
     # The same once more adds nothing; the next run neither.
     for command in (["replay", file], ["run"]):
         done = project.run(*command, **ONE_STOPS)
