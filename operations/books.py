@@ -19,6 +19,7 @@ from foundation.warehouse import Warehouse, open_warehouse, quote_identifier
 from operations import chain, tallies
 from operations.chain import Link
 from operations.equations import CandidateBook, MartBook, SourceBook, added_up, checks
+from operations.ledger import open_ledger
 from operations.tallies import Counted, MartTally, Tally
 
 __all__ = [
@@ -99,7 +100,7 @@ def close_books(
     and its loads stay open: they count once it is declared again.
     """
     provenance = provenance or Provenance(datetime.now(UTC).date())
-    with open_warehouse(warehouse) as connection:
+    with open_ledger(warehouse) as connection:
         chain.widen(connection)
         counted = tallies.count(connection, run_id, keys or {})
         books = _source_books(connection, counted, sources)
@@ -224,13 +225,20 @@ def _candidate_book(connection: duckdb.DuckDBPyConnection, run_id: str, tally: M
 def _enter(connection: duckdb.DuckDBPyConnection, run_id: str, closing: Closing, provenance: Provenance) -> Link:
     """Book the loads, where all balances, and make the entries, that of the closing last."""
     is_balanced = not closing.gaps
-    connection.execute("delete from ops.booked_loads where run_id = ?", [run_id])
-    if is_balanced:
-        connection.execute(
-            "insert into ops.booked_loads select load_id, $run_id from open_loads "
-            "where not list_contains($abandoned::varchar[], source)",
-            {"run_id": run_id, "abandoned": [book.source for book in closing.books if book.is_abandoned]},
-        )
+    connection.execute(
+        "create or replace temp table loads_booked as select load_id from open_loads "
+        "where $is_balanced and not list_contains($abandoned::varchar[], source)",
+        {"is_balanced": is_balanced, "abandoned": [book.source for book in closing.books if book.is_abandoned]},
+    )
+    # What an earlier closing of the run has booked keeps its entry: other runs may have closed theirs in between.
+    connection.execute(
+        "delete from ops.booked_loads where run_id = ? and load_id not in (select load_id from loads_booked)", [run_id]
+    )
+    connection.execute(
+        "insert into ops.booked_loads (load_id, run_id) select load_id, ? from loads_booked "
+        "where load_id not in (select load_id from ops.booked_loads)",
+        [run_id],
+    )
     loads = tallies.booked_loads(connection)
     built = connection.execute(_LAST_BUILD).fetchone()
     header = {
@@ -249,7 +257,12 @@ def _enter(connection: duckdb.DuckDBPyConnection, run_id: str, closing: Closing,
         ("books", {"run_id": run_id, **_columns(book)}) for book in closing.books if not book.is_abandoned
     ]
     entries += [("candidate_books", {"run_id": run_id, **_columns(book)}) for book in closing.candidates]
-    return chain.append(connection, [*entries, ("closings", header)])
+    link = chain.append(connection, [*entries, ("closings", header)])
+    connection.execute(
+        "update ops.booked_loads set entry_number = ? where run_id = ? and entry_number is null",
+        [link.entry_number, run_id],
+    )
+    return link
 
 
 def _columns(book: SourceBook | CandidateBook) -> dict[str, Any]:

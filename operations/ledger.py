@@ -27,7 +27,9 @@ _TABLES = """
         run_id varchar not null, stage varchar not null, source varchar, status varchar not null,
         started_at timestamptz not null, finished_at timestamptz, counts varchar, error varchar, attempt integer
     );
-    create table if not exists ops.booked_loads (load_id varchar primary key, run_id varchar not null);
+    create table if not exists ops.booked_loads (
+        load_id varchar primary key, run_id varchar not null, entry_number bigint
+    );
     create table if not exists ops.partitions (
         run_id varchar not null, source varchar not null, partition varchar not null, place integer not null,
         state varchar not null, counts varchar, seconds double, error varchar,
@@ -46,6 +48,7 @@ _TABLES = """
 _ADDED = {
     "runs": {"attempts": "integer", "sources": "varchar", "settings_hash": "varchar", "models_hash": "varchar"},
     "steps": {"attempt": "integer"},
+    "booked_loads": {"entry_number": "bigint"},
     "partitions": {"attempts": "integer", "first_attempt_at": "timestamptz", "last_attempt_at": "timestamptz"},
 }
 
