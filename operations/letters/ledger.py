@@ -47,31 +47,61 @@ _TABLES = """
         letter_id varchar not null, load_id varchar not null, run_id varchar, tried_at timestamptz not null,
         outcome varchar not null, reasons varchar, message varchar
     );
+    create table if not exists ops.letter_loads (load_id varchar not null);
 """
 # What `found` holds of a letter; the ledger adds state, resolution and the record.
 _FOUND = (
     "letter_id, source, stage, location, line, page, byte_offset, byte_length, content_hash, load_id, run_id, "
     "record_key, reasons, message, attempts, first_seen, last_seen, last_run_id"
 )
-# Letters of the stages fetch and parse.
+# When a place was read anew, as a new version of its file or as a page with records.
+_PLACES = """
+    select
+        source, location,
+        max(loaded_at) filter (where kind not in ('api', 'replay') and start_bytes = 0) as started_at,
+        max(loaded_at) filter (where kind = 'api' and records_skipped < records_read) as page_read_at
+    from complete_loads group by source, location
+"""
+# Of the stages fetch and parse, the letters that may be other than the ledger has them: those of loads that it has not
+# seen (`ops.letter_loads`), those that were replayed or discarded, those whose place was read anew since.
+_TOUCHED = f"""
+    create or replace temp table letters_touched as
+    select {LETTER_ID} as letter_id
+    from raw.dead_letters as letters inner join complete_loads as loads on letters.load_id = loads.load_id
+    where loads.kind <> 'replay' and loads.load_id not in (select load_id from ops.letter_loads)
+    union select letter_id from ops.letter_events
+    union select split_part(content_hash, '{MARK}', 1) from raw.dead_letters
+    where load_id in (select load_id from complete_loads where kind = 'replay')
+    union select split_part(key, '{MARK}', 1) from ({{rows}})
+    union select letters.letter_id
+    from ops.dead_letters as letters inner join ({_PLACES}) as places using (source, location)
+    where letters.stage in ('fetch', 'parse') and letters.state = '{OPEN}'
+        and (places.started_at > letters.last_seen or places.page_read_at > letters.last_seen)
+"""
 _PARSED = f"""
-    with occurrences as (
-        select distinct on (letters.dead_letter_id, letters.load_id)
-            letters.* exclude (record_bytes),
-            {LETTER_ID} as letter_id
-        from raw.dead_letters as letters
-        inner join complete_loads as loads on letters.load_id = loads.load_id
-        where loads.kind <> 'replay'
+    with touched as not materialized (
+        select letters.* exclude (record, record_bytes), {LETTER_ID} as letter_id
+        from raw.dead_letters as letters inner join complete_loads as loads on letters.load_id = loads.load_id
+        where loads.kind <> 'replay' and {LETTER_ID} in (select letter_id from letters_touched)
+    ),
+    -- most are there once, and need no sorting out
+    repeated as materialized (select letter_id from touched group by letter_id having count(*) > 1),
+    occurrences as (
+        select distinct on (dead_letter_id, load_id) * from touched
+        where letter_id in (select letter_id from repeated)
     )
     select
-        letter_id, arg_max(source, occurred_at) as source, arg_max(stage, occurred_at) as stage,
-        arg_max(location, occurred_at) as location, arg_max(line, occurred_at) as line,
-        arg_max(page, occurred_at) as page, arg_max(byte_offset, occurred_at) as byte_offset,
-        arg_max(byte_length, occurred_at) as byte_length, arg_max(content_hash, occurred_at) as content_hash,
-        arg_max(load_id, occurred_at) as load_id, arg_min(run_id, occurred_at) as run_id, null::varchar as record_key,
-        arg_max(reason, occurred_at) as reasons, arg_max(message, occurred_at) as message,
-        sum(attempts)::bigint as attempts, min(occurred_at) as first_seen, max(occurred_at) as last_seen,
-        arg_max(run_id, occurred_at) as last_run_id
+        letter_id, source, stage, location, line, page, byte_offset, byte_length, content_hash, load_id, run_id,
+        null::varchar as record_key, reason as reasons, message, attempts::bigint as attempts,
+        occurred_at as first_seen, occurred_at as last_seen, run_id as last_run_id
+    from touched where letter_id not in (select letter_id from repeated)
+    union all
+    select
+        letter_id, arg_max(source, occurred_at), arg_max(stage, occurred_at), arg_max(location, occurred_at),
+        arg_max(line, occurred_at), arg_max(page, occurred_at), arg_max(byte_offset, occurred_at),
+        arg_max(byte_length, occurred_at), arg_max(content_hash, occurred_at), arg_max(load_id, occurred_at),
+        arg_min(run_id, occurred_at), null, arg_max(reason, occurred_at), arg_max(message, occurred_at),
+        sum(attempts)::bigint, min(occurred_at), max(occurred_at), arg_max(run_id, occurred_at)
     from occurrences group by letter_id
 """
 _RULES = """
@@ -160,13 +190,7 @@ _STATES = f"""
             arg_max(note, happened_at) filter (where event = '{DISCARD}') as note
         from ops.letter_events group by letter_id
     ),
-    places as (
-        select
-            source, location,
-            max(loaded_at) filter (where kind not in ('api', 'replay') and start_bytes = 0) as started_at,
-            max(loaded_at) filter (where kind = 'api' and records_skipped < records_read) as page_read_at
-        from complete_loads group by source, location
-    ),
+    places as ({_PLACES}),
     newer_records as (
         select source, record_key, max(loaded_at) as accepted_at from outcomes
         where outcome <> 'rejected' and record_key is not null group by source, record_key
@@ -245,7 +269,6 @@ def update(connection: duckdb.DuckDBPyConnection, keys: Mapping[str, Sequence[st
         connection.execute("alter table ops.dead_letters add column last_run_id varchar")
     sources = see_loads(connection, tables)
     see_rejected(connection, tables)
-    _find(connection, tables, keys)
     replayed = _sources_with_replays(connection, sources)
     rows = rows_of_raw(
         tables,
@@ -253,6 +276,7 @@ def update(connection: duckdb.DuckDBPyConnection, keys: Mapping[str, Sequence[st
         "source, _content_hash as key, _line as line, _load_id as load_id, record",
         "_load_id in (select load_id from complete_loads where kind = 'replay')",
     )
+    _find(connection, tables, keys, rows)
     connection.execute(
         f"""
         create or replace temp table wanted as
@@ -270,6 +294,10 @@ def update(connection: duckdb.DuckDBPyConnection, keys: Mapping[str, Sequence[st
     connection.execute("insert into ops.dead_letters by name select * exclude (is_new) from settled")
     connection.execute("delete from ops.letter_tries where letter_id in (select letter_id from tries)")
     connection.execute("insert into ops.letter_tries by name select * exclude (record) from tries")
+    connection.execute(
+        "insert into ops.letter_loads select load_id from complete_loads "
+        "where load_id not in (select load_id from ops.letter_loads)"
+    )
     connection.execute("commit")
 
 
@@ -295,10 +323,14 @@ def keys_of(settings: Settings) -> dict[str, Sequence[str]]:
     return {name: output.key for name, output in settings.outputs.items()}
 
 
-def _find(connection: duckdb.DuckDBPyConnection, tables: Tables, keys: Mapping[str, Sequence[str]]) -> None:
-    """Make the table of all letters: those that the data shows, and those that the ledger alone remembers."""
+def _find(connection: duckdb.DuckDBPyConnection, tables: Tables, keys: Mapping[str, Sequence[str]], rows: str) -> None:
+    """Make the table of letters that may have changed: those that the data shows, and that only the ledger remembers.
+
+    `rows` is SQL for the rows of replays.
+    """
     found = [f"select {_FOUND}, true as is_found from ({_RULES})"]
     if tables.has("raw.dead_letters"):
+        connection.execute(_TOUCHED.format(rows=rows))
         found.append(f"select {_FOUND}, true as is_found from ({_PARSED})")
     if tables.has("ops.gate_results"):
         found.append(f"select {_FOUND}, is_named as is_found from ({_GATES.format(is_row=_is_row(keys))})")
@@ -311,7 +343,7 @@ def _find(connection: duckdb.DuckDBPyConnection, tables: Tables, keys: Mapping[s
         from found left join ops.dead_letters as before on found.letter_id = before.letter_id
         union all
         select {_FOUND.replace("attempts", "1::bigint as attempts")}, false
-        from ops.dead_letters where letter_id not in (select letter_id from found)
+        from ops.dead_letters where stage in ('rule', 'gate') and letter_id not in (select letter_id from found)
         """
     )
 

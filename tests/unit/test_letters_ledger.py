@@ -1,6 +1,7 @@
 """The ledger of dead letters on a warehouse that is written by hand: who is a letter, and in which state."""
 
 import json
+import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import duckdb
 import pytest
 
 from operations.ledger import Ledger
-from operations.letters.ledger import update_ledger
+from operations.letters.ledger import update, update_ledger
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 KEYS = {"people": ["id"]}
@@ -151,3 +152,66 @@ def test_a_warehouse_without_anything_has_no_letters(tmp_path: Path) -> None:
         assert connection.execute("select * from ops.dead_letters").fetchall() == []
     update_ledger(tmp_path / "nowhere.duckdb", {})
     assert not (tmp_path / "nowhere.duckdb").exists()
+
+
+PARSED = """
+    create table if not exists raw.dead_letters (dead_letter_id varchar, load_id varchar, run_id varchar,
+        source varchar, stage varchar, location varchar, content_hash varchar, line bigint, byte_offset bigint,
+        byte_length bigint, page bigint, reason varchar, message varchar, record varchar, record_bytes blob,
+        attempts bigint, occurred_at timestamptz);
+    insert into raw.dead_letters
+        select '{load}-' || line, '{load}', 'run-1', 'hr__people', 'parse', '{load}.csv', 'hash-{load}', line,
+            line * 10, 5, null, 'ragged_line', 'm', 'x,y', null, 1, timestamptz '2026-01-01'
+        from unnest([4, 5, 6]) as lines (line);
+"""
+LOAD = "insert into raw.loads select * replace ('{load}' as load_id, '{load}.csv' as location) from raw.loads limit 1;"
+
+
+def test_only_letters_that_may_have_changed_are_looked_at(desk: Desk) -> None:
+    def looked_at() -> list[str]:
+        with duckdb.connect(str(desk.path)) as connection:
+            update(connection, KEYS)
+            found = "select letter_id from letters_before_states where stage = 'parse' order by 1"
+            return [letter for (letter,) in connection.execute(found).fetchall()]
+
+    desk.execute(PARSED.format(load="l1"))
+    assert looked_at() == ["l1-4", "l1-5", "l1-6"]
+    assert looked_at() == []
+    desk.execute("insert into ops.letter_events values ('l1-5', 'discarded', null, now(), 'a test')")
+    assert looked_at() == ["l1-5"]
+    desk.execute(LOAD.format(load="l2") + PARSED.format(load="l2"))
+    assert looked_at() == ["l1-5", "l2-4", "l2-5", "l2-6"]
+    desk.execute("insert into raw.loads select * replace ('l3' as load_id, now() as loaded_at) from raw.loads limit 1")
+    desk.execute("update raw.loads set location = 'l1.csv' where load_id = 'l3'")
+    assert looked_at() == ["l1-4", "l1-5", "l1-6"]
+    states = [row[1] for row in desk.letters("letter_id, state") if row[0].startswith("l")]
+    assert states == ["resolved", "discarded", "resolved", "open", "open", "open"]
+    assert looked_at() == ["l1-5"]
+
+
+def test_no_statement_compares_every_letter_with_every_other(desk: Desk) -> None:
+    desk.execute(PARSED.format(load="l1"))
+    desk.judge("run-1", "2026-01-01 10:00:00+00", [{"id": "1", "age": 7}])
+    desk.letters()
+    with duckdb.connect(str(desk.path)) as connection:
+        plans = Plans(connection)
+        update(plans, KEYS)  # type: ignore[arg-type]
+    assert len(plans.found) > 5
+    for plan in plans.found:
+        assert not {"NESTED_LOOP_JOIN", "BLOCKWISE_NL_JOIN", "CROSS_PRODUCT"} & set(re.findall(r"\w+", plan)), plan
+
+
+class Plans:
+    """A connection that keeps the plan of each statement that makes a table, before it is executed."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self.found: list[str] = []
+
+    def execute(self, statement: str, values: Any = None) -> duckdb.DuckDBPyConnection:
+        """Execute it."""
+        _, is_table, query = statement.partition(" temp table ")
+        if is_table:
+            (_, plan), *_ = self._connection.execute(f"explain {query.split(' as', 1)[1]}", values).fetchall()
+            self.found.append(plan)
+        return self._connection.execute(statement, values)
