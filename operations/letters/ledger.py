@@ -4,7 +4,6 @@ One row per letter. Its id stays the same however often the letter is found. Wha
 what replays came to is told by the rows and letters of their own loads.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -13,7 +12,8 @@ import structlog
 
 from foundation.errors import LockedError, PenstockError
 from foundation.settings import Settings
-from foundation.warehouse import Warehouse, hold_warehouse, open_warehouse, quote_literal
+from foundation.warehouse import Warehouse, hold_warehouse, open_warehouse
+from operations.ledger import widen
 from operations.letters.data import (
     LETTER_ID,
     MARK,
@@ -24,6 +24,7 @@ from operations.letters.data import (
     see_outcomes,
     see_rejected,
 )
+from operations.letters.gates import rows_of_gates
 from operations.lock import run_lock
 
 OPEN, REPLAYED, RESOLVED, DISCARDED = STATES = ("open", "replayed", "resolved", "discarded")
@@ -115,38 +116,6 @@ _RULES = """
     from rejected
     left join complete_loads as loads on rejected.load_id = loads.load_id
     where loads.kind is distinct from 'replay'
-"""
-# Rows that a failed check of a gate named, by their place in a source or by the key of their mart.
-_GATES = """
-    with judged as (
-        select *, max(checked_at) over (partition by gate, suite, expectation, column_name) as newest_at
-        from ops.gate_results
-    ),
-    named as (
-        select *, unnest(from_json(samples, '["json"]'))::varchar as sample from judged
-        where not is_success and json_valid(samples) and json_array_length(samples) > 0
-    ),
-    placed as (
-        select
-            *,
-            coalesce(sample ->> '$.location', sample ->> '$._location') as location,
-            try_cast(coalesce(sample ->> '$.line', sample ->> '$._line') as bigint) as line,
-            coalesce(sample ->> '$.source', suite) as source
-        from named
-    )
-    select
-        sha256(concat_ws(chr(0), 'gate', gate, suite, expectation, column_name, sample))[:32] as letter_id,
-        arg_max(source, checked_at) as source, 'gate' as stage, arg_max(location, checked_at) as location,
-        arg_max(line, checked_at) as line, null::bigint as page, null::bigint as byte_offset,
-        null::bigint as byte_length, null::varchar as content_hash, null::varchar as load_id,
-        arg_min(run_id, checked_at) as run_id, sample as record_key,
-        concat_ws(' ', 'gate', gate || ':', expectation, column_name) as reasons,
-        concat_ws(' ', 'suite', suite || ':', 'is', arg_max(observed_value, checked_at) || ', allowed is',
-            arg_max(allowed, checked_at)) as message,
-        count(distinct run_id) as attempts, min(checked_at) as first_seen, max(checked_at) as last_seen,
-        arg_max(run_id, checked_at) as last_run_id,
-        bool_or(checked_at = newest_at) as is_named
-    from placed where {is_row} group by gate, suite, expectation, column_name, sample
 """
 # What became of each replay, as the rows and dead letters of its load tell.
 _TRIES = """
@@ -263,6 +232,7 @@ def update_ledger(warehouse: Warehouse, keys: Mapping[str, Sequence[str]]) -> No
 
 def update(connection: duckdb.DuckDBPyConnection, keys: Mapping[str, Sequence[str]]) -> None:
     """The same on an open warehouse."""
+    widen(connection)
     connection.execute(_TABLES)
     tables = read_tables(connection)
     if not tables.has("ops.dead_letters", "last_run_id"):  # of an earlier version
@@ -332,8 +302,7 @@ def _find(connection: duckdb.DuckDBPyConnection, tables: Tables, keys: Mapping[s
     if tables.has("raw.dead_letters"):
         connection.execute(_TOUCHED.format(rows=rows))
         found.append(f"select {_FOUND}, true as is_found from ({_PARSED})")
-    if tables.has("ops.gate_results"):
-        found.append(f"select {_FOUND}, is_named as is_found from ({_GATES.format(is_row=_is_row(keys))})")
+    found.append(f"select {_FOUND}, is_named as is_found from ({rows_of_gates(keys)})")
     # The attempts that the ledger counts are those of the data and of what was done since.
     connection.execute(
         f"""
@@ -346,18 +315,6 @@ def _find(connection: duckdb.DuckDBPyConnection, tables: Tables, keys: Mapping[s
         from ops.dead_letters where stage in ('rule', 'gate') and letter_id not in (select letter_id from found)
         """
     )
-
-
-def _is_row(keys: Mapping[str, Sequence[str]]) -> str:
-    conditions = ["(location is not null and line is not null)"]
-    for mart, key in keys.items():
-        names = " and ".join(f"json_exists(sample, {quote_literal(_path(name))})" for name in key)
-        conditions.append(f"(gate = 'marts' and suite = {quote_literal(mart)} and {names})")
-    return " or ".join(conditions)
-
-
-def _path(name: str) -> str:
-    return f"$.{json.dumps(name)}"
 
 
 def _sources_with_replays(connection: duckdb.DuckDBPyConnection, sources: Sequence[str]) -> list[str]:

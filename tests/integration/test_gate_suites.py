@@ -540,6 +540,28 @@ def test_samples_are_few_short_and_hold_the_key(package: Callable[[str, str], st
         assert max(len(str(row["name"])) for row in check.samples) == 200
 
 
+def test_a_check_that_is_about_rows_tells_how_to_find_all_of_them(
+    package: Callable[[str, str], str], warehouse: Path
+) -> None:
+    spoil(warehouse, "update marts.employees set name = 'it''s ' || id")
+    text = SUITE.format(
+        "gxe.ExpectColumnValuesToBeInSet(column='name', value_set=['Ada']), "
+        'gxe.UnexpectedRowsExpectation(unexpected_rows_query="select id from {batch} where age < 50"), '
+        "ExpectMeasureToBeBetween(measure='m', query='select count(*) from {batch}', max_value=1, "
+        "rows_query='select id from {batch} where age > 50'), "
+        "gxe.ExpectTableRowCountToBeBetween(max_value=1), gxe.ExpectColumnValuesToNotBeNull(column='id')"
+    )
+    result = judge("marts", warehouse, package=package("employees", text))
+    queries = [check.rows_query for check in result.checks]
+    assert [query is None for query in queries] == [False, False, False, True, True]
+    with duckdb.connect(str(warehouse), read_only=True) as connection:
+        found = [connection.execute(f"select count(*) from ({query})").fetchone() for query in queries[:3]]
+        due = connection.execute(
+            "select count(*), count(*) filter (where age < 50), count(*) filter (where age > 50) from marts.employees"
+        ).fetchone()
+    assert tuple(count for (count,) in found) == due
+
+
 def test_ledger_rows_are_json_and_know_their_run(warehouse: Path) -> None:
     spoil(warehouse, MART_DEFECTS["join_date_is_a_default"][0])
     rows = ledger_rows(judge("marts", warehouse))
