@@ -19,7 +19,6 @@ from foundation.warehouse import Warehouse, open_warehouse, quote_identifier
 from operations import chain, tallies
 from operations.chain import Link
 from operations.equations import CandidateBook, MartBook, SourceBook, added_up, checks
-from operations.ledger import open_ledger
 from operations.tallies import Counted, MartTally, Tally
 
 __all__ = [
@@ -100,7 +99,7 @@ def close_books(
     and its loads stay open: they count once it is declared again.
     """
     provenance = provenance or Provenance(datetime.now(UTC).date())
-    with open_ledger(warehouse) as connection:
+    with open_warehouse(warehouse) as connection:
         chain.widen(connection)
         counted = tallies.count(connection, run_id, keys or {})
         books = _source_books(connection, counted, sources)

@@ -314,6 +314,7 @@ def test_loads_that_an_older_version_booked_are_known_by_the_closings_of_their_r
     add_load(warehouse, "run-2", 2)
     close(warehouse, "run-2")
     tamper(warehouse, "alter table ops.booked_loads drop column entry_number")
+    Ledger(warehouse, "run-3").start("run", datetime(2026, 1, 3, tzinfo=UTC), date(2026, 1, 3))
     add_load(warehouse, "run-3", 3)
     close(warehouse, "run-3")
     for number in (1, 2, 3):
