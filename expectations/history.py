@@ -50,7 +50,8 @@ class History:
 
         A replay says nothing of how good a batch is: what fails in it again has failed before.
         """
-        return f"{load} not in (select load_id from raw.loads where kind = 'replay')" if self.has_replays else "true"
+        replays = "select load_id from raw.loads where kind = 'replay'"
+        return f"coalesce({load} not in ({replays}), true)" if self.has_replays else "true"
 
     def unsettled(self, record: str) -> str:
         """An SQL condition: nobody has discarded or set right the rejected record in the row `record` of outcomes."""
