@@ -18,7 +18,7 @@ _MAX_REASON = 500
 
 @dataclass(frozen=True)
 class Check:
-    """One expectation, judged. Everything in it is plain text or JSON, of bounded size."""
+    """One expectation, judged. Everything in it is plain text or JSON, and what it shows of rows of bounded size."""
 
     gate: str
     suite: str
@@ -32,6 +32,7 @@ class Check:
     count_unexpected: int | None = None
     samples: list[dict[str, Any]] = field(default_factory=list)
     notes: str = ""
+    rows_query: str | None = None  # SQL for every row that failed, where the expectation can name them
 
     @property
     def is_critical(self) -> bool:
@@ -89,6 +90,7 @@ def read_check(gate: str, suite: str, expected: "Expectation", result: "Expectat
         count_unexpected=_count_unexpected(config.type, found),
         samples=[] if result.success else _samples(found),
         notes=_notes(expected),
+        rows_query=None if result.success else _rows_query(f"{gate}.{suite}", arguments, found),
     )
 
 
@@ -195,6 +197,15 @@ def _samples(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         {_cut(str(name), 60): _bounded(value) for name, value in list(row.items())[:_MAX_FIELDS]}
         for row in rows[:MAX_SAMPLES]
     ]
+
+
+def _rows_query(table: str, arguments: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+    """SQL for all rows that failed: what the expectation says, or GX of an expectation on values in rows with a key."""
+    said = arguments.get("unexpected_rows_query") or arguments.get("rows_query")
+    if said:
+        return str(said).format(batch=table)
+    query = found.get("unexpected_index_query")
+    return str(query).rstrip("; \n") if query else None
 
 
 def _bounded(value: object) -> str | int | float | None:

@@ -23,6 +23,8 @@ class History:
         default_factory=dict
     )  # raw table -> records that its complete loads booked
     observed: Mapping[tuple[str, str, str], str] = field(default_factory=dict)  # when the last release was judged
+    has_replays: bool = False  # whether raw.loads tells which loads are replays
+    has_letters: bool = False  # whether there is a ledger of dead letters
 
     def last(self, suite: str, expectation: str, column: str = "") -> float | None:
         """The number that this check saw when the last release was judged, or None.
@@ -42,6 +44,25 @@ class History:
         """An SQL condition: the source in `column` has no threshold of its own."""
         names = ", ".join(quote_literal(name) for name in self.judged_apart)
         return f"{column} not in ({names})" if names else "true"
+
+    def first_read(self, load: str) -> str:
+        """An SQL condition: the load in the column `load` came from a source, and is not a replay of dead letters.
+
+        A replay says nothing of how good a batch is: what fails in it again has failed before.
+        """
+        replays = "select load_id from raw.loads where kind = 'replay'"
+        return f"coalesce({load} not in ({replays}), true)" if self.has_replays else "true"
+
+    def unsettled(self, record: str) -> str:
+        """An SQL condition: nobody has discarded or set right the rejected record in the row `record` of outcomes."""
+        if not self.has_letters:
+            return "true"
+        return f"""not exists (
+            select 1 from ops.dead_letters as letters
+            where letters.stage = 'rule' and letters.state in ('resolved', 'discarded')
+                and letters.source = {record}.source and letters.content_hash = {record}.content_hash
+                and letters.line = {record}.line
+        )"""
 
     def unreleased(self, suite: str, column: str) -> str:
         """An SQL condition: by `column`, a timestamp of loading, a row came after those that the last release has.
@@ -72,6 +93,10 @@ def read_history(
             "select table_schema, table_name from information_schema.tables where table_catalog = current_database()"
         ).fetchall()
     }
+    tells_kind = connection.execute(
+        "select 1 from information_schema.columns where table_catalog = current_database() "
+        "and table_schema = 'raw' and table_name = 'loads' and column_name = 'kind'"
+    ).fetchone()
     released_at = _released_at(connection) if "ops.runs" in tables else None
     return History(
         judged_at=judged_at,
@@ -82,6 +107,8 @@ def read_history(
         published_counts=_published(connection) if {"ops.runs", "ops.mart_books"} <= tables else {},
         booked_counts=_booked(connection) if {"raw.loads", "raw._dlt_loads"} <= tables else {},
         observed=_observed(connection, released_at) if released_at and "ops.gate_results" in tables else {},
+        has_replays=tells_kind is not None,
+        has_letters="ops.dead_letters" in tables,
     )
 
 

@@ -12,11 +12,14 @@ class ExpectMeasureToBeBetween(BatchExpectation):  # type: ignore[misc]  # GX is
     `query` reads `{batch}`; literal braces in it are doubled. Further columns tell more: `element_count`,
     `unexpected_count`, `examples` (a list of structs, one for each sample row), and any other as one sample row.
     No bound at all records the number for the runs to come. NULL fails, so a query for which no row is a fair answer
-    says so itself with coalesce. GX's own query expectation fails on rows and so never tells a number that is right.
+    says so itself with coalesce. `rows_query` gives every row that counts as unexpected, where the measure is about
+    single rows: they become dead letters. GX's own query expectation fails on rows and so never tells a number that is
+    right.
     """
 
     measure: str
     query: str
+    rows_query: str | None = None
     min_value: float | None = None
     max_value: float | None = None
 

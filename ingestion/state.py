@@ -20,16 +20,19 @@ _COMPLETE = """
     select {columns} from raw.loads as loads
     where exists (select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0)
 """
-# Of a location only its latest load counts: a file that went from A to B and back to A is new each time.
-_LATEST = """
-    select source, location, content_hash, position_bytes, lines, columns, fields, token, dialect
-    from complete_loads
+_OF_THE_LATEST = ("content_hash", "position_bytes", "lines", "token", "dialect")
+# Of a location only its latest load counts: a file that went from A to B and back to A is new each time. What its
+# records look like is told by the latest of which any went on: one that is empty or all broken says nothing of that.
+_LATEST = f"""
+    select
+        source, location,
+        {", ".join(f"arg_max_null({name}, place) as {name}" for name in _OF_THE_LATEST)},
+        arg_max(columns, place) filter (where records_loaded > 0 and columns <> '[]') as columns,
+        arg_max(fields, place) filter (where records_loaded > 0 and fields <> '{{}}') as fields
+    from (select *, (loaded_at, position_bytes, _dlt_load_id) as place from complete_loads)
     -- a replay bears the place of its letters, and says nothing of how far the file was read
     where kind is distinct from 'replay'
-    qualify row_number() over (
-        partition by source, location order by loaded_at desc, position_bytes desc, _dlt_load_id desc
-    ) = 1
-    order by source, location
+    group by source, location order by source, location
 """
 # A walk over pages that was cut off goes on after the last page that arrived; `lines` of a page is its number.
 _WALKS = """
@@ -106,7 +109,7 @@ def read_state(warehouse: Warehouse) -> State:
         walks = connection.execute(_WALKS).fetchall()
         last = connection.execute("select max(loaded_at) from raw.loads").fetchone()
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for source, location, content_hash, position, lines, columns, fields, token, dialect in latest:
+    for source, location, content_hash, position, lines, token, dialect, columns, fields in latest:
         parts = found.setdefault(source, {"prefixes": {}, "columns": {}, "fields": {}, "tokens": {}})
         # Behind the hash of a file's bytes stands that of its dialect, where only this had changed.
         parts["prefixes"][location] = KnownPrefix(position, lines, content_hash.partition("-")[0], dialect)

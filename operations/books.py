@@ -30,7 +30,6 @@ __all__ = [
     "checks",
     "close_books",
     "close_mart_books",
-    "count_failed",
     "count_landed",
 ]
 
@@ -40,14 +39,14 @@ LATEST_BOOKS = """(
     qualify row_number() over (partition by run_id, source, partition order by entry_number desc) = 1
 )"""
 
-_LATEST_CLOSINGS = """(
+LATEST_CLOSINGS = """(
     select * from ops.closings qualify row_number() over (partition by run_id order by entry_number desc) = 1
 )"""
 # What stood in a mart when books last balanced, those of this run left out.
 _BEFORE = f"""
     select count_candidates from ops.candidate_books
     where mart = $mart and count_accepted is not null and run_id <> $run_id
-        and run_id in (select run_id from {_LATEST_CLOSINGS} where is_balanced)
+        and run_id in (select run_id from {LATEST_CLOSINGS} where is_balanced)
     order by entry_number desc limit 1
 """
 # The marts are as of the day of the run that built them, which a gate of its own does not.
@@ -165,35 +164,6 @@ def count_landed(warehouse: Warehouse, run_id: str) -> dict[tuple[str, str], dic
     return {(source, partition): dict(zip(names, counts, strict=True)) for source, partition, *counts in found}
 
 
-def count_failed(warehouse: Warehouse, run_id: str) -> dict[str, tuple[int, int]]:
-    """By source: records dead-lettered or rejected, and those that they are of, all that were read and not skipped.
-
-    Since the last release: runs that published nothing count along, because a bad batch stays bad when the next run
-    reads nothing new.
-    """
-    with open_warehouse(warehouse) as connection:
-        found = connection.execute(
-            f"""
-            select
-                source,
-                sum(records_dead_lettered + count_rejected)::bigint,
-                sum(records_read - records_skipped)::bigint
-            from {LATEST_BOOKS} as books
-            inner join ops.runs using (run_id)
-            -- a book that does not balance is made again by the next run, with the same loads in it
-            where run_id not in (select open.run_id from {LATEST_BOOKS} as open where not open.is_balanced)
-                and run_id not in (select open.run_id from {_LATEST_CLOSINGS} as open where not open.is_balanced)
-                and started_at > coalesce(
-                (select max(started_at) from ops.runs where release_id is not null and run_id <> $run_id),
-                timestamptz '-infinity'
-            )
-            group by source
-            """,
-            {"run_id": run_id},
-        ).fetchall()
-    return {source: (failed, judged) for source, failed, judged in found}
-
-
 def _source_books(connection: duckdb.DuckDBPyConnection, counted: Counted, sources: Sequence[str]) -> list[SourceBook]:
     found = []
     for source in sorted({*sources, *(source for source, _ in counted.read)}):
@@ -254,13 +224,20 @@ def _candidate_book(connection: duckdb.DuckDBPyConnection, run_id: str, tally: M
 def _enter(connection: duckdb.DuckDBPyConnection, run_id: str, closing: Closing, provenance: Provenance) -> Link:
     """Book the loads, where all balances, and make the entries, that of the closing last."""
     is_balanced = not closing.gaps
-    connection.execute("delete from ops.booked_loads where run_id = ?", [run_id])
-    if is_balanced:
-        connection.execute(
-            "insert into ops.booked_loads select load_id, $run_id from open_loads "
-            "where not list_contains($abandoned::varchar[], source)",
-            {"run_id": run_id, "abandoned": [book.source for book in closing.books if book.is_abandoned]},
-        )
+    connection.execute(
+        "create or replace temp table loads_booked as select load_id from open_loads "
+        "where $is_balanced and not list_contains($abandoned::varchar[], source)",
+        {"is_balanced": is_balanced, "abandoned": [book.source for book in closing.books if book.is_abandoned]},
+    )
+    # What an earlier closing of the run has booked keeps its entry: other runs may have closed theirs in between.
+    connection.execute(
+        "delete from ops.booked_loads where run_id = ? and load_id not in (select load_id from loads_booked)", [run_id]
+    )
+    connection.execute(
+        "insert into ops.booked_loads (load_id, run_id) select load_id, ? from loads_booked "
+        "where load_id not in (select load_id from ops.booked_loads)",
+        [run_id],
+    )
     loads = tallies.booked_loads(connection)
     built = connection.execute(_LAST_BUILD).fetchone()
     header = {
@@ -279,7 +256,12 @@ def _enter(connection: duckdb.DuckDBPyConnection, run_id: str, closing: Closing,
         ("books", {"run_id": run_id, **_columns(book)}) for book in closing.books if not book.is_abandoned
     ]
     entries += [("candidate_books", {"run_id": run_id, **_columns(book)}) for book in closing.candidates]
-    return chain.append(connection, [*entries, ("closings", header)])
+    link = chain.append(connection, [*entries, ("closings", header)])
+    connection.execute(
+        "update ops.booked_loads set entry_number = ? where run_id = ? and entry_number is null",
+        [link.entry_number, run_id],
+    )
+    return link
 
 
 def _columns(book: SourceBook | CandidateBook) -> dict[str, Any]:

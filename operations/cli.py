@@ -252,12 +252,13 @@ def replay(
     state: letters_cli.States = None,
     since: letters_cli.Since = None,
     until: letters_cli.Until = None,
+    run: letters_cli.Runs = None,
     as_of: AsOf = None,
 ) -> None:
     """Dead letters through the whole pipeline again: corrected, or after a rule, an alias or a setting was mended."""
     from operations.letters.replay import NothingToReplay, Replay
 
-    chosen = letters_cli.selected(source, reason, stage, state, since, until, ids)
+    chosen = letters_cli.selected(source, reason, stage, state, since, until, run, ids)
     if file is not None and chosen != type(chosen)():
         raise ConfigError("a file says itself which letters it corrects", fix="leave the filters out")
     has_models = (_root() / "dbt_project.yml").is_file()

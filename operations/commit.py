@@ -20,9 +20,9 @@ def git_commit(root: Path) -> str | None:
 
 def models_hash(root: Path) -> str:
     """SHA-256 over names and contents of all that dbt builds the marts from: models, macros, seeds, variables."""
-    files = [file for file in (root / "dbt_project").rglob("*") if file.suffix in _OF_MODELS and file.is_file()]
+    found = [root / "dbt_project.yml", *(root / "dbt_project").rglob("*")]
     digest = hashlib.sha256()
-    for file in sorted([root / "dbt_project.yml", *files]):
+    for file in sorted(file for file in found if file.suffix in _OF_MODELS and file.is_file()):
         digest.update(
             f"{file.relative_to(root).as_posix()}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode()
         )

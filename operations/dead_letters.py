@@ -54,20 +54,15 @@ def place(letter: Mapping[str, Any]) -> str:
     return " ".join(filter(None, parts))
 
 
-def originals(run_id: str) -> str:
-    """The query that shows the letters of a run whole."""
-    return f"select * from raw.dead_letters where run_id = '{run_id}'"
-
-
 def told(letters: Sequence[Mapping[str, Any]], run_id: str) -> list[str]:
-    """A line for each source and reason, and one that tells where the originals are."""
+    """A line for each source and reason, and one that tells how to see them one by one."""
     lines = [
         f"{letter['source']}: {letter['records']:,} {letter['reason']}, first {place(letter)}: {letter['message']}"
         for letter in letters[:MOST_TOLD]
     ]
     if (rest := len(letters) - MOST_TOLD) > 0:
         lines.append(f"and {rest} more kind{'s' if rest > 1 else ''} of dead letters")
-    return [*lines, f"dead letters: {originals(run_id)}"] if letters else []
+    return [*lines, f"dead letters: penstock deadletters list --run {run_id}"] if letters else []
 
 
 def printable(text: str) -> str:

@@ -12,9 +12,10 @@ import duckdb
 from foundation.failpoints import failpoint
 from foundation.warehouse import Warehouse, open_warehouse
 from operations import chain
+from operations.named_rows import name_rows
 
 # One row per run, stage of a run, load in a balanced book, partition of a source that a run read, and expectation of a
-# gate. The tables of the books themselves are those of the chain.
+# gate; per row that a check named when it was last judged. The tables of the books themselves are those of the chain.
 _TABLES = """
     create schema if not exists ops;
     create table if not exists ops.runs (
@@ -27,7 +28,9 @@ _TABLES = """
         run_id varchar not null, stage varchar not null, source varchar, status varchar not null,
         started_at timestamptz not null, finished_at timestamptz, counts varchar, error varchar, attempt integer
     );
-    create table if not exists ops.booked_loads (load_id varchar primary key, run_id varchar not null);
+    create table if not exists ops.booked_loads (
+        load_id varchar primary key, run_id varchar not null, entry_number bigint
+    );
     create table if not exists ops.partitions (
         run_id varchar not null, source varchar not null, partition varchar not null, place integer not null,
         state varchar not null, counts varchar, seconds double, error varchar,
@@ -38,14 +41,34 @@ _TABLES = """
         run_id varchar not null, gate varchar not null, suite varchar not null, expectation varchar not null,
         column_name varchar, severity varchar not null, is_success boolean not null, observed_value varchar,
         allowed varchar, count_elements bigint, count_unexpected bigint, samples varchar, notes varchar,
-        checked_at timestamptz not null
+        checked_at timestamptz not null, count_named bigint
+    );
+    create table if not exists ops.gate_rows (
+        gate varchar not null, suite varchar not null, expectation varchar not null, column_name varchar,
+        sample varchar not null, attempts bigint not null, first_run_id varchar not null,
+        first_seen timestamptz not null, run_id varchar not null, checked_at timestamptz not null
     );
 """
 
+_OF_CHECKS = (
+    "gate",
+    "suite",
+    "expectation",
+    "column_name",
+    "severity",
+    "is_success",
+    "observed_value",
+    "allowed",
+    "count_elements",
+    "count_unexpected",
+    "notes",
+)
 # Columns that tables of an older version lack; their rows have null there.
 _ADDED = {
     "runs": {"attempts": "integer", "sources": "varchar", "settings_hash": "varchar", "models_hash": "varchar"},
     "steps": {"attempt": "integer"},
+    "booked_loads": {"entry_number": "bigint"},
+    "gate_results": {"count_named": "bigint"},
     "partitions": {"attempts": "integer", "first_attempt_at": "timestamptz", "last_attempt_at": "timestamptz"},
 }
 
@@ -54,18 +77,23 @@ _ADDED = {
 def open_ledger(warehouse: Warehouse) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection to the warehouse, with every table of the ledger there and as wide as it is now."""
     with open_warehouse(warehouse) as connection:
-        connection.execute(_TABLES)
-        there = set(
-            connection.execute(
-                "select table_name, column_name from information_schema.columns "
-                "where table_catalog = current_database() and table_schema = 'ops'"
-            ).fetchall()
-        )
-        for table, columns in _ADDED.items():
-            for name, kind in columns.items():
-                if (table, name) not in there:
-                    connection.execute(f"alter table ops.{table} add column {name} {kind}")
+        widen(connection)
         yield connection
+
+
+def widen(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the tables of the ledger, or the columns that they lack."""
+    connection.execute(_TABLES)
+    there = set(
+        connection.execute(
+            "select table_name, column_name from information_schema.columns "
+            "where table_catalog = current_database() and table_schema = 'ops'"
+        ).fetchall()
+    )
+    for table, columns in _ADDED.items():
+        for name, kind in columns.items():
+            if (table, name) not in there:
+                connection.execute(f"alter table ops.{table} add column {name} {kind}")
 
 
 @dataclass(frozen=True)
@@ -235,33 +263,29 @@ class Ledger:
 
     def add_checks(self, checks: Sequence[Mapping[str, Any]], checked_at: datetime) -> None:
         """Enter the results of a gate, a row for each expectation, in place of those of an earlier attempt."""
-        rows = [
-            [
-                self.run_id,
-                check["gate"],
-                check["suite"],
-                check["expectation"],
-                check["column_name"],
-                check["severity"],
-                check["is_success"],
-                check["observed_value"],
-                check["allowed"],
-                check["count_elements"],
-                check["count_unexpected"],
-                json.dumps(check["samples"], default=str),
-                check["notes"],
-                checked_at,
-            ]
-            for check in checks
-        ]
-        if rows:
-            with self._open() as connection:
-                if self.attempt > 1:
-                    connection.executemany(
-                        "delete from ops.gate_results where run_id = ? and gate = ?",
-                        [[self.run_id, gate] for gate in {check["gate"] for check in checks}],
-                    )
-                connection.executemany(f"insert into ops.gate_results values ({', '.join('?' for _ in rows[0])})", rows)
+        if not checks:
+            return
+        with self._open() as connection:
+            if self.attempt > 1:
+                connection.executemany(
+                    "delete from ops.gate_results where run_id = ? and gate = ?",
+                    [[self.run_id, gate] for gate in {check["gate"] for check in checks}],
+                )
+            named = name_rows(connection, self.run_id, checks, checked_at)
+            names = (*_OF_CHECKS, "run_id", "samples", "checked_at", "count_named")
+            connection.executemany(
+                f"insert into ops.gate_results ({', '.join(names)}) values ({', '.join('?' for _ in names)})",
+                [
+                    [
+                        *(check[name] for name in _OF_CHECKS),
+                        self.run_id,
+                        json.dumps(check["samples"], default=str),
+                        checked_at,
+                        count,
+                    ]
+                    for check, count in zip(checks, named, strict=True)
+                ],
+            )
 
 
 def read_partitions(warehouse: Warehouse) -> list[dict[str, Any]]:

@@ -33,12 +33,15 @@ from operations.progress import progress
 from operations.workers import Worker
 
 FOLDER = "rebuilt"
-# Those of balanced books up to this one; of older versions, which noted no closings, all.
+# Those that were booked at that entry or before. Older versions noted no entry: by the closings of their runs, and of
+# runs without closings all.
 _LOADS_THEN = """
     create or replace temp table loads_then as
     select load_id from ops.booked_loads
-    where run_id in (select run_id from ops.closings where is_balanced and entry_number <= ?)
+    where entry_number <= $entry or (entry_number is null and (
+        run_id in (select run_id from ops.closings where is_balanced and entry_number <= $entry)
         or run_id not in (select run_id from ops.closings)
+    ))
 """
 
 
@@ -171,19 +174,24 @@ def _make_room(file: Path) -> None:
         raise StorageError(f"cannot write: {error.strerror}", where=str(file), fix="see work_dir") from error
 
 
+def see_loads_then(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse, closing: Mapping[str, Any]) -> None:
+    """Make the table `loads_then` of the loads that were booked at a closing. Raises BooksError for other ones."""
+    connection.execute(_LOADS_THEN, {"entry": closing["entry_number"]})
+    row = connection.execute("select count(*), sum(hash(load_id)) from loads_then").fetchone()
+    if row is None or (row[0], str(row[1] or 0)) != (closing["count_loads"], closing["checksum_loads"]):
+        raise BooksError(
+            f"ops.booked_loads does not hold the {closing['count_loads']:,} loads that run {closing['run_id']} had",
+            where=str(warehouse),
+            fix="compare with a backup of the warehouse",
+        )
+
+
 def _copy_raw(warehouse: Warehouse, file: Path, closing: Mapping[str, Any]) -> None:
     """The rows of raw that came with the loads of the books up to a closing, as a new warehouse file."""
     with open_warehouse(file):
         pass  # made in the format of every warehouse file
     with open_warehouse(warehouse) as connection:
-        connection.execute(_LOADS_THEN, [closing["entry_number"]])
-        row = connection.execute("select count(*), sum(hash(load_id)) from loads_then").fetchone()
-        if row is None or (row[0], str(row[1] or 0)) != (closing["count_loads"], closing["checksum_loads"]):
-            raise BooksError(
-                f"ops.booked_loads does not hold the {closing['count_loads']:,} loads that run {closing['run_id']} had",
-                where=str(warehouse),
-                fix="compare with a backup of the warehouse",
-            )
+        see_loads_then(connection, warehouse, closing)
         tables = connection.execute(
             """
             select table_name, list(column_name) from information_schema.columns

@@ -109,22 +109,28 @@ def hider(settings: Settings) -> Callable[[str], str]:
 def read_result(settings: Settings, run_id: str, failures: Sequence[Failure]) -> dict[str, Any]:
     """The result as JSON has it; `failures` are those of this attempt.
 
+    Parts are those of all attempts, each as the last one that read it left it.
+
     Raises duckdb.Error, LockedError or StorageError.
     """
     hide = hider(settings)
     with open_ledger(settings.warehouse) as connection:
         parts = _parts(connection, run_id)
+        earlier = _earlier_failures(connection, run_id)
         ids = [
             _ids(connection, run_id, name, source)
             for name, source in settings.sources.items()
             if isinstance(source, ApiSource) and source.for_each and any(part["source"] == name for part in parts)
         ]
+    told = {(failure.source, failure.partition) for failure in failures}
+    untold = [part for part in parts if part["state"] == "failed" and _place(part) not in told]
     succeeded = [part for part in parts if part["state"] == "done"]
     count_failed = sum(part["state"] == "failed" for part in parts)
     return {
         "success_rate_percent": _percent(len(succeeded), count_failed),
         "successful": [_without(part, "state", "error") for part in succeeded],
         "failed": [failure.without(hide).as_dictionary() for failure in failures]
+        + [failure for part in untold for failure in earlier.get(_place(part)) or [_failed(part)]]
         + [failure.as_dictionary() for found in ids for failure in found.pop("failures")],
         "skipped": [
             {**_without(part, "state", "error"), "reason": _WHY_SKIPPED[part["state"]]}
@@ -133,6 +139,30 @@ def read_result(settings: Settings, run_id: str, failures: Sequence[Failure]) ->
         ],
         "ids": ids,
     }
+
+
+def _place(of: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    return of["source"], of["partition"]
+
+
+def _earlier_failures(
+    connection: duckdb.DuckDBPyConnection, run_id: str
+) -> dict[tuple[str | None, str | None], list[dict[str, Any]]]:
+    """By part: its failures as the result of the attempt before has them."""
+    row = connection.execute("select summary from ops.runs where run_id = ?", [run_id]).fetchone()
+    result = (json.loads(row[0]) if row and row[0] else {}).get("result") or {}
+    found: dict[tuple[str | None, str | None], list[dict[str, Any]]] = {}
+    for failure in result.get("failed", ()):
+        if failure["source"] is not None and failure["id"] is None:
+            found.setdefault(_place(failure), []).append(failure)
+    return found
+
+
+def _failed(part: Mapping[str, Any]) -> dict[str, Any]:
+    """The failure of a part in an attempt that was cut off before it could tell more."""
+    times = {name: part[name] for name in ("first_attempt_at", "last_attempt_at", "duration_seconds")}
+    of = {"stage": "ingest", "error_type": "SourceError", "message": part["error"], "attempts": part["attempts"]}
+    return {**of, **times, "traceback": None, "source": part["source"], "partition": part["partition"], "id": None}
 
 
 def _percent(good: int, bad: int) -> float | None:

@@ -13,6 +13,7 @@ import duckdb
 from foundation.errors import ConfigError
 from foundation.settings import CONFIG_FILE, Retention, Settings
 from foundation.warehouse import Warehouse, open_warehouse
+from operations.commit import models_hash
 from operations.ledger import open_ledger
 from operations.summary import RunRecord
 
@@ -23,17 +24,19 @@ if TYPE_CHECKING:
 
 COMMAND = "run"
 ATTEMPT = "attempt"  # in what a release tells of its gate
-# What the models are made from, beside the switches; suites are not, because gates judge anew in every attempt.
-_MODEL_FILES = ("dbt_project.yml", "profiles.yml", "dbt_project/**/*")
-_MODEL_ENDINGS = {".sql", ".yml", ".yaml", ".csv", ".py"}
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Hashes of what decides what a run does: the settings without their secrets, and all that models are made from."""
+    """Hashes of what decides what a run does: the settings without their secrets, and all that models are made from.
+
+    `model_files` is that of the files alone, `models` that of files and switches. Suites are in neither, because gates
+    judge anew in every attempt.
+    """
 
     settings: str
     models: str
+    model_files: str
 
 
 @dataclass(frozen=True)
@@ -83,14 +86,16 @@ class Resumption:
 
 def fingerprint(root: Path, settings: Settings) -> Fingerprint:
     """That of the project as it is now."""
-    models = hashlib.sha256(settings.switches.model_dump_json().encode())
-    for pattern in _MODEL_FILES:
-        for file in sorted(root.glob(pattern)):
-            if file.suffix in _MODEL_ENDINGS and file.is_file():
-                models.update(f"{file.relative_to(root)}\0{file.stat().st_size}\0".encode())
-                models.update(file.read_bytes())
-    # pydantic spells a secret as stars
-    return Fingerprint(hashlib.sha256(settings.model_dump_json().encode()).hexdigest(), models.hexdigest())
+    files = models_hash(root)
+    return Fingerprint(
+        _hash(settings.model_dump_json()),  # pydantic spells a secret as stars
+        _hash(settings.switches.model_dump_json() + files),
+        files,
+    )
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def find_resumable(settings: Settings, now: Fingerprint, as_of: date | None) -> Resumption:

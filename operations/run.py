@@ -23,7 +23,7 @@ from operations import build, logs
 from operations.dead_letters import read_dead_letters
 from operations.domains import Stopwatch, read_domains
 from operations.ledger import Ledger
-from operations.letters.ledger import keys_of, update_ledger
+from operations.letters.ledger import keep_up_to_date
 from operations.lock import run_lock
 from operations.progress import progress
 from operations.result import hider, read_result
@@ -135,10 +135,7 @@ def _finish(stages: Stages, record: RunRecord, ledger: Ledger) -> dict[str, Any]
             record.dead_letters = read_dead_letters(stages.settings.warehouse, record.run_id)
     _tell_failures(stages.settings, record)
     if set(stages.request.stages) != {"ingest"} or stages.request.replay is not None:
-        try:
-            update_ledger(stages.settings.warehouse, keys_of(stages.settings))
-        except (PenstockError, duckdb.Error) as error:  # the next command that reads the letters brings it up to date
-            structlog.get_logger("penstock").error("dead letters", exc_info=error)
+        keep_up_to_date(stages.settings)
     summary = as_dictionary(record)
     try:
         ledger.finish(

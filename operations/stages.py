@@ -16,8 +16,10 @@ from foundation.events import Emit, Event
 from foundation.failpoints import failpoint
 from foundation.settings import Settings
 from operations import books, build, gate, thresholds
-from operations.commit import git_commit, models_hash
+from operations.commit import git_commit
+from operations.failures import count_failed
 from operations.ledger import Ledger, Partition, Step
+from operations.letters.ledger import keep_up_to_date
 from operations.publish_target import PublishTarget
 from operations.releases import measures_shown
 from operations.result import of_part, of_stage
@@ -192,6 +194,7 @@ class Stages:
             return
         if "raw" not in self.record.gates:
             self._pass("raw")
+        keep_up_to_date(self.settings)  # a record that is set right by now counts towards no threshold
         self._pass("marts")
         self._close_books()
 
@@ -277,7 +280,7 @@ class Stages:
                 list(settings.sources),
                 {mart: output.key[0] for mart, output in settings.outputs.items() if len(output.key) == 1},
                 books.Provenance(
-                    self.record.as_of, models_hash(self.root), git_commit(self.root), settings.switches.model_dump()
+                    self.record.as_of, self._now.model_files, git_commit(self.root), settings.switches.model_dump()
                 ),
             )
             failpoint("books.closed")
@@ -295,7 +298,7 @@ class Stages:
                 )
             if self._release_made is not None:  # which was judged before it was made
                 return
-            failed = books.count_failed(self.settings.warehouse, self.record.run_id)
+            failed = count_failed(self.settings.warehouse, self.record.run_id)
             self.record.shares = thresholds.judge_shares(self.settings, failed)
             self.ledger.add_checks([share.as_check() for share in self.record.shares], datetime.now(UTC))
             self.record.notes += [f"warning: {line}" for line in thresholds.warnings(self.record.shares)]

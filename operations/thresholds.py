@@ -134,5 +134,5 @@ def stop_if_exceeded(shares: Sequence[Share]) -> None:
         raise GateError(
             f"{'; '.join(share.line for share in found)}, nothing is published",
             where=", ".join(share.key for share in found),
-            fix="see the rejected_ models and raw.dead_letters, mend the source, or raise the threshold",
+            fix="penstock deadletters list shows them: mend the source, replay or discard them, or raise the limit",
         )

@@ -75,6 +75,7 @@ def _filled(table: str, names: Sequence[str], values: str, history: History) -> 
                         filter (where {no_id}) as examples
                 from {new_rows}
             """,
+            rows_query=f"select _location as location, _line as line from {new_rows} where {no_id}",
             min_value=90,
             severity="warning",
             notes="Most rows without an id: the source was read wrongly. Single ones are rejected one by one in dbt.",

@@ -41,7 +41,8 @@ def build(history: History) -> gx.ExpectationSuite:
                 """,
                 max_value=history.failure_threshold_percent,
                 notes="FAILURE_THRESHOLD_PERCENT, over the records that no release has yet. One that a later load sets "
-                "right counts no more; running again without new data changes nothing. "
+                "right, or whose dead letter is settled, counts no more, nor do replays; running again without new "
+                "data changes nothing. "
                 f"Fewer than {history.failure_min_records:,} stop nothing and are 0 here; a source with a threshold of "
                 "its own is judged with the books.",
             ),
@@ -70,10 +71,14 @@ def _sources(history: History) -> str:
     """
     return f"""
         with unreleased as not materialized (
-            select source, location, line, record_key, loaded_at, outcome
+            select source, location, content_hash, line, record_key, loaded_at, outcome,
+                {history.first_read("load_id")} as is_first_read
             from {{batch}} as batch where {history.unreleased("outcomes_employees", "loaded_at")}
         ),
-        rejected as not materialized (select * from unreleased where outcome = 'rejected'),
+        rejected as not materialized (
+            select * from unreleased
+            where outcome = 'rejected' and is_first_read and {history.unsettled("unreleased")}
+        ),
         newest as (
             select source, record_key, max(loaded_at) as loaded_at
             from unreleased semi join rejected using (source, record_key)
@@ -86,7 +91,7 @@ def _sources(history: History) -> str:
         ),
         counted as (
             select source, count(*) as records, count(*) filter (where outcome = 'rejected') as ever_rejected
-            from unreleased group by source
+            from unreleased where is_first_read group by source
         ),
         left_over as (
             select source, count(*) as rejected,

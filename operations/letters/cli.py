@@ -21,6 +21,7 @@ States = Annotated[list[str] | None, typer.Option("--state", help="open, replaye
 _FORMS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 Since = Annotated[datetime | None, typer.Option("--since", formats=_FORMS, help="Last seen then or later, UTC.")]
 Until = Annotated[datetime | None, typer.Option("--until", formats=_FORMS, help="Last seen before that, UTC.")]
+Runs = Annotated[list[str] | None, typer.Option("--run", help="Of this run, which found or replayed it.")]
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids, or how they begin.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
@@ -32,12 +33,13 @@ def selected(
     states: list[str] | None,
     since: datetime | None,
     until: datetime | None,
+    runs: list[str] | None,
     ids: list[str] | None = None,
 ) -> "Selection":
     """The letters that these options are about. Raises ConfigError."""
     from operations.letters.selection import Selection
 
-    return Selection(sources or (), reasons or (), stages or (), states or (), since, until, ids or ())
+    return Selection(sources or (), reasons or (), stages or (), states or (), since, until, ids or (), runs or ())
 
 
 def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -> typer.Typer:
@@ -58,6 +60,7 @@ def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -
         state: States = None,
         since: Since = None,
         until: Until = None,
+        run: Runs = None,
         ids: Annotated[bool, typer.Option("--ids", help="Letter by letter, with their ids.")] = False,
         limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="With --ids: at most so many.")] = 100,
         as_json: AsJson = False,
@@ -65,7 +68,7 @@ def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -
         """How many there are, by source, stage, reason and state; nothing of what they hold."""
         from operations.letters import commands as letters
 
-        chosen = selected(source, reason, stage, state, since, until)
+        chosen = selected(source, reason, stage, state, since, until, run)
         if ids:
             show(letters.list_letters(settings(), chosen, limit), letters.print_letters, as_json)
         else:
@@ -90,13 +93,14 @@ def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -
         state: States = None,
         since: Since = None,
         until: Until = None,
+        run: Runs = None,
         force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
         as_json: AsJson = False,
     ) -> None:
         """Write letters to a file; correct the column `record` there, then `penstock replay FILE`."""
         from operations.letters import commands as letters
 
-        chosen = selected(source, reason, stage, state, since, until, ids)
+        chosen = selected(source, reason, stage, state, since, until, run, ids)
         count = letters.export_letters(settings(), chosen, to, is_forced=force)
         show(
             {"file": str(to), "letters": count},
@@ -114,12 +118,15 @@ def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -
         state: States = None,
         since: Since = None,
         until: Until = None,
+        run: Runs = None,
         as_json: AsJson = False,
     ) -> None:
         """Be done with letters without a replay. They are kept, as is the reason."""
         from operations.letters import commands as letters
 
-        count = letters.discard_letters(settings(), selected(source, reason, stage, state, since, until, ids), because)
+        count = letters.discard_letters(
+            settings(), selected(source, reason, stage, state, since, until, run, ids), because
+        )
         show({"discarded": count}, lambda _, out: out.print(f"{count:,} letters discarded", highlight=False), as_json)
 
     return app

@@ -24,6 +24,7 @@ from operations.lock import run_lock
 FORMATS = {".csv": "format csv, header true, force_quote *", ".ndjson": "format json", ".jsonl": "format json"}
 # What a spreadsheet takes for a formula bears a ' in a CSV file, which a replay takes off again.
 AS_FORMULA = r"(?:'*\s*[=+\-@＝＋－＠]|'*[\t\r\n])"
+NARROWEST = 12
 _EXPORTED = "letter_id, source, stage, state, reasons, message, location, line, page"
 
 
@@ -160,12 +161,15 @@ def print_groups(groups: Sequence[Mapping[str, Any]], console: Console) -> None:
         console.print("no dead letters")
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("source", "stage", "reason", "state"):
-        table.add_column(column, overflow="fold")
+    # A name that is broken over lines cannot be copied; reasons and places may be of any length.
+    for column in ("source", "stage"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("reason", overflow="fold", min_width=NARROWEST)
+    table.add_column("state", no_wrap=True)
     table.add_column("letters", justify="right", no_wrap=True)
     for column in ("first seen (UTC)", "last seen"):
         table.add_column(column, no_wrap=True)
-    table.add_column("such as", no_wrap=True)
+    table.add_column("such as", overflow="fold", min_width=NARROWEST)
     for group in groups:
         table.add_row(
             *(printable(str(group[name] or "")) for name in ("source", "stage", "reason", "state")),
@@ -174,7 +178,7 @@ def print_groups(groups: Sequence[Mapping[str, Any]], console: Console) -> None:
             _minute(group["last_seen"]),
             group["example"],
         )
-    console.print(table, markup=False, highlight=False)
+    console.print(table, markup=False, highlight=False, crop=False)
 
 
 def print_letters(letters: Sequence[Mapping[str, Any]], console: Console) -> None:

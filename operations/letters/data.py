@@ -29,6 +29,14 @@ _LOAD_COLUMNS = {
 }
 # The records of a replay bear the id of their letter before this mark in their content hash.
 MARK = "-"
+# The id of a letter by its row of raw.dead_letters, `letters`, and that of its load, `loads`. An id that an API did not
+# answer for is one letter, however often and why.
+LETTER_ID = """
+    case when loads.kind = 'api' and letters.line is null
+        then sha256(concat_ws(chr(0), 'fetch', letters.source, letters.location, letters.record))[:32]
+        else letters.dead_letter_id
+    end
+"""
 
 
 @dataclass(frozen=True)

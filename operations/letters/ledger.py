@@ -4,16 +4,18 @@ One row per letter. Its id stays the same however often the letter is found. Wha
 what replays came to is told by the rows and letters of their own loads.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import duckdb
+import structlog
 
-from foundation.errors import LockedError
+from foundation.errors import LockedError, PenstockError
 from foundation.settings import Settings
-from foundation.warehouse import Warehouse, hold_warehouse, open_warehouse, quote_literal
+from foundation.warehouse import Warehouse, hold_warehouse, open_warehouse
+from operations.ledger import widen
 from operations.letters.data import (
+    LETTER_ID,
     MARK,
     Tables,
     read_tables,
@@ -22,6 +24,7 @@ from operations.letters.data import (
     see_outcomes,
     see_rejected,
 )
+from operations.letters.gates import rows_of_gates
 from operations.lock import run_lock
 
 OPEN, REPLAYED, RESOLVED, DISCARDED = STATES = ("open", "replayed", "resolved", "discarded")
@@ -35,7 +38,7 @@ _TABLES = """
         byte_offset bigint, byte_length bigint, content_hash varchar, load_id varchar, run_id varchar,
         record_key varchar, reasons varchar, message varchar, attempts bigint, first_seen timestamptz,
         last_seen timestamptz, state varchar not null, resolution varchar, corrected varchar, record varchar,
-        record_bytes blob
+        record_bytes blob, last_run_id varchar
     );
     create table if not exists ops.letter_events (
         letter_id varchar not null, event varchar not null, run_id varchar, happened_at timestamptz not null,
@@ -45,33 +48,61 @@ _TABLES = """
         letter_id varchar not null, load_id varchar not null, run_id varchar, tried_at timestamptz not null,
         outcome varchar not null, reasons varchar, message varchar
     );
+    create table if not exists ops.letter_loads (load_id varchar not null);
 """
 # What `found` holds of a letter; the ledger adds state, resolution and the record.
 _FOUND = (
     "letter_id, source, stage, location, line, page, byte_offset, byte_length, content_hash, load_id, run_id, "
-    "record_key, reasons, message, attempts, first_seen, last_seen"
+    "record_key, reasons, message, attempts, first_seen, last_seen, last_run_id"
 )
-# Letters of the stages fetch and parse. An id that an API did not answer for is one letter, however often and why.
-_PARSED = """
-    with occurrences as (
-        select distinct on (letters.dead_letter_id, letters.load_id)
-            letters.* exclude (record_bytes),
-            case when loads.kind = 'api' and letters.line is null
-                then sha256(concat_ws(chr(0), 'fetch', letters.source, letters.location, letters.record))[:32]
-                else letters.dead_letter_id
-            end as letter_id
-        from raw.dead_letters as letters
-        inner join complete_loads as loads on letters.load_id = loads.load_id
-        where loads.kind <> 'replay'
+# When a place was read anew, as a new version of its file or as a page with records.
+_PLACES = """
+    select
+        source, location,
+        max(loaded_at) filter (where kind not in ('api', 'replay') and start_bytes = 0) as started_at,
+        max(loaded_at) filter (where kind = 'api' and records_skipped < records_read) as page_read_at
+    from complete_loads group by source, location
+"""
+# Of the stages fetch and parse, the letters that may be other than the ledger has them: those of loads that it has not
+# seen (`ops.letter_loads`), those that were replayed or discarded, those whose place was read anew since.
+_TOUCHED = f"""
+    create or replace temp table letters_touched as
+    select {LETTER_ID} as letter_id
+    from raw.dead_letters as letters inner join complete_loads as loads on letters.load_id = loads.load_id
+    where loads.kind <> 'replay' and loads.load_id not in (select load_id from ops.letter_loads)
+    union select letter_id from ops.letter_events
+    union select split_part(content_hash, '{MARK}', 1) from raw.dead_letters
+    where load_id in (select load_id from complete_loads where kind = 'replay')
+    union select split_part(key, '{MARK}', 1) from ({{rows}})
+    union select letters.letter_id
+    from ops.dead_letters as letters inner join ({_PLACES}) as places using (source, location)
+    where letters.stage in ('fetch', 'parse') and letters.state = '{OPEN}'
+        and (places.started_at > letters.last_seen or places.page_read_at > letters.last_seen)
+"""
+_PARSED = f"""
+    with touched as not materialized (
+        select letters.* exclude (record, record_bytes), {LETTER_ID} as letter_id
+        from raw.dead_letters as letters inner join complete_loads as loads on letters.load_id = loads.load_id
+        where loads.kind <> 'replay' and {LETTER_ID} in (select letter_id from letters_touched)
+    ),
+    -- most are there once, and need no sorting out
+    repeated as materialized (select letter_id from touched group by letter_id having count(*) > 1),
+    occurrences as (
+        select distinct on (dead_letter_id, load_id) * from touched
+        where letter_id in (select letter_id from repeated)
     )
     select
-        letter_id, arg_max(source, occurred_at) as source, arg_max(stage, occurred_at) as stage,
-        arg_max(location, occurred_at) as location, arg_max(line, occurred_at) as line,
-        arg_max(page, occurred_at) as page, arg_max(byte_offset, occurred_at) as byte_offset,
-        arg_max(byte_length, occurred_at) as byte_length, arg_max(content_hash, occurred_at) as content_hash,
-        arg_max(load_id, occurred_at) as load_id, arg_min(run_id, occurred_at) as run_id, null::varchar as record_key,
-        arg_max(reason, occurred_at) as reasons, arg_max(message, occurred_at) as message,
-        sum(attempts)::bigint as attempts, min(occurred_at) as first_seen, max(occurred_at) as last_seen
+        letter_id, source, stage, location, line, page, byte_offset, byte_length, content_hash, load_id, run_id,
+        null::varchar as record_key, reason as reasons, message, attempts::bigint as attempts,
+        occurred_at as first_seen, occurred_at as last_seen, run_id as last_run_id
+    from touched where letter_id not in (select letter_id from repeated)
+    union all
+    select
+        letter_id, arg_max(source, occurred_at), arg_max(stage, occurred_at), arg_max(location, occurred_at),
+        arg_max(line, occurred_at), arg_max(page, occurred_at), arg_max(byte_offset, occurred_at),
+        arg_max(byte_length, occurred_at), arg_max(content_hash, occurred_at), arg_max(load_id, occurred_at),
+        arg_min(run_id, occurred_at), null, arg_max(reason, occurred_at), arg_max(message, occurred_at),
+        sum(attempts)::bigint, min(occurred_at), max(occurred_at), arg_max(run_id, occurred_at)
     from occurrences group by letter_id
 """
 _RULES = """
@@ -81,41 +112,10 @@ _RULES = """
         null::bigint as page, null::bigint as byte_offset, null::bigint as byte_length, rejected.content_hash,
         rejected.load_id, loads.run_id, null::varchar as record_key, rejected.reasons, null::varchar as message,
         1::bigint as attempts, coalesce(rejected.loaded_at, loads.loaded_at) as first_seen,
-        coalesce(rejected.loaded_at, loads.loaded_at) as last_seen
+        coalesce(rejected.loaded_at, loads.loaded_at) as last_seen, loads.run_id as last_run_id
     from rejected
     left join complete_loads as loads on rejected.load_id = loads.load_id
     where loads.kind is distinct from 'replay'
-"""
-# Rows that a failed check of a gate named, by their place in a source or by the key of their mart.
-_GATES = """
-    with judged as (
-        select *, max(checked_at) over (partition by gate, suite, expectation, column_name) as newest_at
-        from ops.gate_results
-    ),
-    named as (
-        select *, unnest(from_json(samples, '["json"]'))::varchar as sample from judged
-        where not is_success and json_valid(samples) and json_array_length(samples) > 0
-    ),
-    placed as (
-        select
-            *,
-            coalesce(sample ->> '$.location', sample ->> '$._location') as location,
-            try_cast(coalesce(sample ->> '$.line', sample ->> '$._line') as bigint) as line,
-            coalesce(sample ->> '$.source', suite) as source
-        from named
-    )
-    select
-        sha256(concat_ws(chr(0), 'gate', gate, suite, expectation, column_name, sample))[:32] as letter_id,
-        arg_max(source, checked_at) as source, 'gate' as stage, arg_max(location, checked_at) as location,
-        arg_max(line, checked_at) as line, null::bigint as page, null::bigint as byte_offset,
-        null::bigint as byte_length, null::varchar as content_hash, null::varchar as load_id,
-        arg_min(run_id, checked_at) as run_id, sample as record_key,
-        concat_ws(' ', 'gate', gate || ':', expectation, column_name) as reasons,
-        concat_ws(' ', 'suite', suite || ':', 'is', arg_max(observed_value, checked_at) || ', allowed is',
-            arg_max(allowed, checked_at)) as message,
-        count(distinct run_id) as attempts, min(checked_at) as first_seen, max(checked_at) as last_seen,
-        bool_or(checked_at = newest_at) as is_named
-    from placed where {is_row} group by gate, suite, expectation, column_name, sample
 """
 # What became of each replay, as the rows and dead letters of its load tell.
 _TRIES = """
@@ -159,13 +159,7 @@ _STATES = f"""
             arg_max(note, happened_at) filter (where event = '{DISCARD}') as note
         from ops.letter_events group by letter_id
     ),
-    places as (
-        select
-            source, location,
-            max(loaded_at) filter (where kind not in ('api', 'replay') and start_bytes = 0) as started_at,
-            max(loaded_at) filter (where kind = 'api' and records_skipped < records_read) as page_read_at
-        from complete_loads group by source, location
-    ),
+    places as ({_PLACES}),
     newer_records as (
         select source, record_key, max(loaded_at) as accepted_at from outcomes
         where outcome <> 'rejected' and record_key is not null group by source, record_key
@@ -219,9 +213,9 @@ _STATES = f"""
     left join ops.dead_letters as before on letters.letter_id = before.letter_id
     where before.letter_id is null
         or (before.state, before.reasons, before.attempts, before.last_seen, before.resolution, before.corrected,
-            before.record_key, before.message)
+            before.record_key, before.message, before.last_run_id)
         is distinct from (letters.state, letters.reasons, letters.attempts, letters.last_seen, letters.resolution,
-            letters.corrected, letters.record_key, letters.message)
+            letters.corrected, letters.record_key, letters.message, letters.last_run_id)
 """
 
 
@@ -238,11 +232,13 @@ def update_ledger(warehouse: Warehouse, keys: Mapping[str, Sequence[str]]) -> No
 
 def update(connection: duckdb.DuckDBPyConnection, keys: Mapping[str, Sequence[str]]) -> None:
     """The same on an open warehouse."""
+    widen(connection)
     connection.execute(_TABLES)
     tables = read_tables(connection)
+    if not tables.has("ops.dead_letters", "last_run_id"):  # of an earlier version
+        connection.execute("alter table ops.dead_letters add column last_run_id varchar")
     sources = see_loads(connection, tables)
     see_rejected(connection, tables)
-    _find(connection, tables, keys)
     replayed = _sources_with_replays(connection, sources)
     rows = rows_of_raw(
         tables,
@@ -250,6 +246,7 @@ def update(connection: duckdb.DuckDBPyConnection, keys: Mapping[str, Sequence[st
         "source, _content_hash as key, _line as line, _load_id as load_id, record",
         "_load_id in (select load_id from complete_loads where kind = 'replay')",
     )
+    _find(connection, tables, keys, rows)
     connection.execute(
         f"""
         create or replace temp table wanted as
@@ -267,7 +264,19 @@ def update(connection: duckdb.DuckDBPyConnection, keys: Mapping[str, Sequence[st
     connection.execute("insert into ops.dead_letters by name select * exclude (is_new) from settled")
     connection.execute("delete from ops.letter_tries where letter_id in (select letter_id from tries)")
     connection.execute("insert into ops.letter_tries by name select * exclude (record) from tries")
+    connection.execute(
+        "insert into ops.letter_loads select load_id from complete_loads "
+        "where load_id not in (select load_id from ops.letter_loads)"
+    )
     connection.execute("commit")
+
+
+def keep_up_to_date(settings: Settings) -> None:
+    """Bring the ledger up to date in a run, which goes on where that fails: the next command does it then."""
+    try:
+        update_ledger(settings.warehouse, keys_of(settings))
+    except (PenstockError, duckdb.Error) as error:
+        structlog.get_logger("penstock").error("dead letters", exc_info=error)
 
 
 def try_to_update(settings: Settings) -> bool:
@@ -284,13 +293,16 @@ def keys_of(settings: Settings) -> dict[str, Sequence[str]]:
     return {name: output.key for name, output in settings.outputs.items()}
 
 
-def _find(connection: duckdb.DuckDBPyConnection, tables: Tables, keys: Mapping[str, Sequence[str]]) -> None:
-    """Make the table of all letters: those that the data shows, and those that the ledger alone remembers."""
+def _find(connection: duckdb.DuckDBPyConnection, tables: Tables, keys: Mapping[str, Sequence[str]], rows: str) -> None:
+    """Make the table of letters that may have changed: those that the data shows, and that only the ledger remembers.
+
+    `rows` is SQL for the rows of replays.
+    """
     found = [f"select {_FOUND}, true as is_found from ({_RULES})"]
     if tables.has("raw.dead_letters"):
+        connection.execute(_TOUCHED.format(rows=rows))
         found.append(f"select {_FOUND}, true as is_found from ({_PARSED})")
-    if tables.has("ops.gate_results"):
-        found.append(f"select {_FOUND}, is_named as is_found from ({_GATES.format(is_row=_is_row(keys))})")
+    found.append(f"select {_FOUND}, is_named as is_found from ({rows_of_gates(keys)})")
     # The attempts that the ledger counts are those of the data and of what was done since.
     connection.execute(
         f"""
@@ -300,21 +312,9 @@ def _find(connection: duckdb.DuckDBPyConnection, tables: Tables, keys: Mapping[s
         from found left join ops.dead_letters as before on found.letter_id = before.letter_id
         union all
         select {_FOUND.replace("attempts", "1::bigint as attempts")}, false
-        from ops.dead_letters where letter_id not in (select letter_id from found)
+        from ops.dead_letters where stage in ('rule', 'gate') and letter_id not in (select letter_id from found)
         """
     )
-
-
-def _is_row(keys: Mapping[str, Sequence[str]]) -> str:
-    conditions = ["(location is not null and line is not null)"]
-    for mart, key in keys.items():
-        names = " and ".join(f"json_exists(sample, {quote_literal(_path(name))})" for name in key)
-        conditions.append(f"(gate = 'marts' and suite = {quote_literal(mart)} and {names})")
-    return " or ".join(conditions)
-
-
-def _path(name: str) -> str:
-    return f"$.{json.dumps(name)}"
 
 
 def _sources_with_replays(connection: duckdb.DuckDBPyConnection, sources: Sequence[str]) -> list[str]:

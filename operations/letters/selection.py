@@ -1,7 +1,7 @@
 """Which letters a command is about: filters, and the ids that somebody typed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,10 @@ SHORTEST_ID = 6
 
 @dataclass(frozen=True)
 class Selection:
-    """Filters that all hold; of several values under one of them any. Times are those when a letter was last seen."""
+    """Filters that all hold; of several values under one of them any. Times are those when a letter was last seen.
+
+    `runs` are those that found a letter first or last, or replayed it.
+    """
 
     sources: Sequence[str] = ()
     reasons: Sequence[str] = ()
@@ -24,6 +27,7 @@ class Selection:
     since: datetime | None = None
     until: datetime | None = None
     ids: Sequence[str] = ()
+    runs: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for option, values, allowed in (("--stage", self.stages, STAGES), ("--state", self.states, STATES)):
@@ -40,7 +44,7 @@ class Selection:
         """The same, of letters that are open where no state is asked for and no letter is named."""
         if self.states or self.ids:
             return self
-        return Selection(self.sources, self.reasons, self.stages, (OPEN,), self.since, self.until)
+        return replace(self, states=(OPEN,))
 
     def condition(self) -> tuple[str, dict[str, Any]]:
         """SQL over `ops.dead_letters`, and its parameters."""
@@ -50,6 +54,12 @@ class Selection:
             if chosen := list(getattr(self, name)):
                 parts.append(f"{column} in (select unnest(${name}::varchar[]))")
                 values[name] = chosen
+        if self.runs:
+            parts.append(
+                "(list_contains($runs::varchar[], run_id) or list_contains($runs::varchar[], last_run_id) or letter_id "
+                "in (select letter_id from ops.letter_tries where list_contains($runs::varchar[], run_id)))"
+            )
+            values["runs"] = list(self.runs)
         if self.reasons:
             parts.append("list_has_any(string_split(reasons, ','), $reasons::varchar[])")
             values["reasons"] = list(self.reasons)

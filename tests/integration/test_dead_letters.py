@@ -11,8 +11,8 @@ import pytest
 from operations.lock import run_lock
 from tests.conftest import Project
 
-# Of a small replay a single failure is a large share.
-ANY_SHARE = {"FAILURE_THRESHOLD_PERCENT": "100"}
+# What fails again in a replay stops nothing, even where a single record could.
+ONE_STOPS = {"FAILURE_MIN_RECORDS": "1"}
 FIXED = "{id},Fixed Bell,{id}@example.com,30,Sales,50000,2020-01-02,true,,"
 
 
@@ -95,6 +95,8 @@ def test_filters_narrow_the_list(first_run: Project) -> None:
         assert deadletters(first_run, "list", *filters)
     assert deadletters(first_run, "list", "--until", "2020-01-01") == []
     assert deadletters(first_run, "list", "--state", "resolved") == []
+    assert deadletters(first_run, "list", "--run", first_run.summary["run_id"]) == deadletters(first_run, "list")
+    assert deadletters(first_run, "list", "--run", "another") == []
     done = first_run.run("deadletters", "list", "--stage", "nowhere")
     assert (done.returncode, "there are fetch, parse, rule, gate" in done.stderr) == (2, True)
 
@@ -128,7 +130,7 @@ def test_corrected_letters_are_published_once_and_resolved(project: Project, nam
     rule["record"] = json.dumps(record | {"department": "Sales"})
     file = write(project, name, letters)
     before = counted(project)
-    done = project.run("replay", file, **ANY_SHARE)
+    done = project.run("replay", file, **ONE_STOPS)
     assert done.returncode == 0, done.stdout + done.stderr
     hr = next(source for source in project.summary["sources"] if source["source"] == "hr__employees")
     assert (hr["read"], hr["loaded"], hr["dead_lettered"], hr["is_balanced"]) == (3, 2, 1, True)
@@ -143,9 +145,13 @@ def test_corrected_letters_are_published_once_and_resolved(project: Project, nam
     assert (again["state"], again["reasons"], again["attempts"]) == ("open", "ragged_line", 2)
     assert (again["corrected"], again["record"] != "F-2,not enough") == ("F-2,not enough", True)
     assert [event["event"] for event in again["history"]] == ["set aside", "replayed: dead-lettered"]
+    told = f"penstock deadletters list --run {project.summary['run_id']}"
+    assert told in done.stdout
+    found = deadletters(project, "list", "--ids", "--run", project.summary["run_id"], "--state", "open")
+    assert [each["letter_id"] for each in found] == [ragged["letter_id"]]
     # The same once more adds nothing; the next run neither.
     for command in (["replay", file], ["run"]):
-        done = project.run(*command, **ANY_SHARE)
+        done = project.run(*command, **ONE_STOPS)
         assert done.returncode == 0, done.stdout + done.stderr
         assert counted(project) == after
         assert project.summary["is_balanced"]
@@ -159,7 +165,7 @@ def test_after_an_alias_was_added_a_replay_builds_anew_and_lands_nothing(project
     with (project.root / "dbt_project" / "seeds" / "department_aliases.csv").open("a") as file:
         file.write(f"{alias},Sales\n")
     before = counted(project)
-    done = project.run("replay", "--reason", "department_unknown", **ANY_SHARE)
+    done = project.run("replay", "--reason", "department_unknown", **ONE_STOPS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the models and gates judge them anew, nothing lands twice" in done.stdout
     assert counted(project) == before
@@ -175,7 +181,7 @@ def test_stored_originals_are_replayed_once_their_settings_were_mended(project: 
     header = "id|name|email|age|department|salary|joinDate|isActive|metadata|updatedAt\n"
     source = project.root / "sample_data" / "employees" / "hr_2027.csv"
     source.write_text(header + rows + "N-9|'Bob|Bell'|bob@example.com|30|Sales|5|2020-01-02|true||\n")
-    done = project.run("run", **ANY_SHARE)
+    done = project.run("run")
     assert done.returncode == 0, done.stdout + done.stderr
     (found,) = [
         each
@@ -184,7 +190,7 @@ def test_stored_originals_are_replayed_once_their_settings_were_mended(project: 
     ]
     # Asked for as it is, it fails again, once; then nothing is new about it.
     for attempts in (2, 2):
-        done = project.run("replay", "--id", found["letter_id"], **ANY_SHARE)
+        done = project.run("replay", "--id", found["letter_id"], **ONE_STOPS)
         assert done.returncode == 0, done.stdout + done.stderr
         assert letter(project, found["letter_id"])["attempts"] == attempts
 
@@ -194,7 +200,7 @@ def test_a_letter_whose_file_was_mended_at_its_source_is_resolved(project: Proje
     ids = [each["letter_id"] for each in export(project, "l.ndjson") if each["location"].endswith("hr_2026.csv")]
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     file.write_text(lines[0] + "M-1,Mended One,mended@example.com,30,Sales,50000,2020-01-02,true,,,\n")
-    done = project.run("run", **ANY_SHARE)
+    done = project.run("run", **ONE_STOPS)
     assert done.returncode == 0, done.stdout + done.stderr
     states = {each["letter_id"]: each["state"] for each in deadletters(project, "list", "--ids", "--limit", "10000")}
     assert ids

@@ -70,7 +70,7 @@ def _make_raw(connection: duckdb.DuckDBPyConnection) -> None:
         create table raw.loads as
         select source || '-' || run_id as load_id, run_id, source, 'in/' || source as location,
             records as records_read, records as records_loaded, 0::bigint as records_dead_lettered,
-            0::bigint as records_skipped, loaded_at, source || run_id as _dlt_load_id
+            'csv' as kind, 0::bigint as records_skipped, loaded_at, source || run_id as _dlt_load_id
         from (values ('r1', 60::bigint, timestamptz '{LAST_RUN - timedelta(minutes=10)}'),
                      ('r2', 40::bigint, timestamptz '{NOW}')) as runs(run_id, records, loaded_at)
         cross join (select unnest({list(SOURCES)!r}) as source)
@@ -99,7 +99,8 @@ def _make_marts(connection: duckdb.DuckDBPyConnection) -> None:
         "create table marts.outcomes_employees as "
         + " union all ".join(
             f"""select '{source}' as source, _load_id as load_id, split_part(_load_id, '-', 2) as run_id,
-                _location as location, _line as line, _loaded_at as loaded_at, '{source}-' || _line as record_key,
+                _location as location, 'hash' as content_hash, _line as line, _loaded_at as loaded_at,
+                '{source}-' || _line as record_key,
                 case when _line % 50 = 49 then 'rejected' else 'accepted' end as outcome from raw.{source}"""
             for source in SOURCES
         )
@@ -365,6 +366,37 @@ def test_a_rejected_record_that_a_later_load_sets_right_counts_no_more(warehouse
     assert not judge("marts", warehouse).is_open  # without a key nobody can tell that it is the same record
 
 
+def test_replays_that_fail_again_count_for_nothing(warehouse: Path) -> None:
+    spoil(
+        warehouse,
+        f"""
+        insert into raw.loads
+            select * replace ('replay' as load_id, 'replay' as kind, timestamptz '{NOW}' as loaded_at)
+            from raw.loads limit 1;
+        insert into marts.outcomes_employees
+            select * replace ('replay' as load_id, 'again' as content_hash, 'rejected' as outcome)
+            from marts.outcomes_employees where line between 60 and 99 and source = 'hr__employees';
+        """,
+    )
+    assert judge("marts", warehouse).is_open
+    spoil(warehouse, "update raw.loads set kind = 'csv' where load_id = 'replay'")
+    assert not judge("marts", warehouse).is_open
+
+
+@pytest.mark.parametrize(("state", "is_open"), [("open", False), ("resolved", True), ("discarded", True)])
+def test_rejected_records_whose_letters_are_settled_count_no_more(warehouse: Path, state: str, is_open: bool) -> None:
+    spoil(warehouse, MART_DEFECTS["too_many_new_rejected"][0])
+    spoil(
+        warehouse,
+        f"""
+        create table ops.dead_letters as
+            select source, content_hash, line, 'rule' as stage, '{state}' as state
+            from marts.outcomes_employees where line between 60 and 64
+        """,
+    )
+    assert judge("marts", warehouse).is_open is is_open
+
+
 @pytest.mark.parametrize("minutes", [9, 1])
 def test_what_came_while_a_release_was_under_way_is_the_next_ones_to_judge(warehouse: Path, minutes: int) -> None:
     at = LAST_RUN - timedelta(minutes=minutes)
@@ -506,6 +538,28 @@ def test_samples_are_few_short_and_hold_the_key(package: Callable[[str, str], st
         assert check.count_unexpected == 200
         assert [set(row) for row in check.samples] == [{"id", "name"}] * 5
         assert max(len(str(row["name"])) for row in check.samples) == 200
+
+
+def test_a_check_that_is_about_rows_tells_how_to_find_all_of_them(
+    package: Callable[[str, str], str], warehouse: Path
+) -> None:
+    spoil(warehouse, "update marts.employees set name = 'it''s ' || id")
+    text = SUITE.format(
+        "gxe.ExpectColumnValuesToBeInSet(column='name', value_set=['Ada']), "
+        'gxe.UnexpectedRowsExpectation(unexpected_rows_query="select id from {batch} where age < 50"), '
+        "ExpectMeasureToBeBetween(measure='m', query='select count(*) from {batch}', max_value=1, "
+        "rows_query='select id from {batch} where age > 50'), "
+        "gxe.ExpectTableRowCountToBeBetween(max_value=1), gxe.ExpectColumnValuesToNotBeNull(column='id')"
+    )
+    result = judge("marts", warehouse, package=package("employees", text))
+    queries = [check.rows_query for check in result.checks]
+    assert [query is None for query in queries] == [False, False, False, True, True]
+    with duckdb.connect(str(warehouse), read_only=True) as connection:
+        found = [connection.execute(f"select count(*) from ({query})").fetchone() for query in queries[:3]]
+        due = connection.execute(
+            "select count(*), count(*) filter (where age < 50), count(*) filter (where age > 50) from marts.employees"
+        ).fetchone()
+    assert tuple(count for (count,) in found) == due
 
 
 def test_ledger_rows_are_json_and_know_their_run(warehouse: Path) -> None:

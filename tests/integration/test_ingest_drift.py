@@ -82,6 +82,49 @@ def test_a_type_that_changed_follows_the_policy(tmp_path: Path, kind: str) -> No
         assert "age" in " ".join([*bench.notices(), *result.errors])
 
 
+@pytest.mark.parametrize("emptied", ["", '{"id": 2, "age"\n'], ids=["empty", "all_broken"])
+def test_a_load_without_a_good_record_forgets_no_type(tmp_path: Path, emptied: str) -> None:
+    bench = bench_of(tmp_path, "json", "freeze")
+    write(bench, "json", "a", [{"id": 1, "age": 30}])
+    bench.ingest()
+    (bench.inbox / "a.json").write_text(emptied)
+    assert bench.ingest().errors == []
+    write(bench, "json", "a", [{"id": 3, "age": "thirty"}])
+    (error,) = bench.ingest().errors
+    assert "age" in error
+
+
+def test_a_file_without_a_record_forgets_no_column(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, "csv", "freeze")
+    write(bench, "csv", "a", [{"id": 1, "name": "Ann"}])
+    bench.ingest()
+    (bench.inbox / "a.csv").write_text("")
+    assert bench.ingest().errors == []
+    write(bench, "csv", "a", [{"id": 2}])
+    (error,) = bench.ingest().errors
+    assert "name" in error
+
+
+def test_a_page_without_a_good_record_forgets_no_type(tmp_path: Path) -> None:
+    with HTTPServer(host="127.0.0.1") as server:
+        bench = Bench(tmp_path, "sources: { hr__people: { type: api, url: '${BASE}/people', schema_drift: freeze } }")
+        base = {"BASE": server.url_for("").rstrip("/")}
+        for answer in ([{"id": 1, "age": 30}], []):
+            server.expect_oneshot_request("/people").respond_with_json(answer)
+            assert bench.ingest(base).errors == []
+        server.expect_oneshot_request("/people").respond_with_json([{"id": 2, "age": "thirty"}])
+        assert "age" in "".join(bench.ingest(base).errors)
+
+
+def test_records_that_were_set_aside_teach_no_type(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, "parquet", "dead_letter")
+    write(bench, "parquet", "a", [{"id": 1, "age": 30}])
+    bench.ingest()
+    for number, name in enumerate("bc"):
+        write(bench, "parquet", name, [{"id": number, "age": "thirty"}])
+        assert bench.ingest().sources["hr__people"].counts["dead_lettered"] == 1, name
+
+
 def test_records_set_aside_for_a_column_that_is_gone_are_told_once(tmp_path: Path) -> None:
     bench = bench_of(tmp_path, "csv", "dead_letter")
     write(bench, "csv", "a", [{"id": 1, "name": "Ann"}])

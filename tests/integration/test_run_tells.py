@@ -65,7 +65,7 @@ def test_dead_letters_are_told_with_reason_and_place_and_without_content(command
     assert done.returncode == 0, done.stderr
     run_id = command.summary["run_id"]
     assert "hr__x: 2 not_utf8, first in/people.csv line 3: byte 0xff is not valid UTF-8" in done.stdout
-    assert f"select * from raw.dead_letters where run_id = '{run_id}'" in done.stdout
+    assert f"penstock deadletters list --run {run_id}" in done.stdout
     (letter,) = command.summary["dead_letters"]
     assert (letter["source"], letter["reason"], letter["records"]) == ("hr__x", "not_utf8", 2)
     assert (letter["location"], letter["line"], letter["page"]) == ("in/people.csv", 3, None)

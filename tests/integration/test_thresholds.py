@@ -72,3 +72,15 @@ def test_parse_and_rule_failures_count_together(project: Project) -> None:
     done = project.run("run")
     assert done.returncode == 6, done.stdout + done.stderr
     assert "11.3% of the records of all sources since the last release failed (12 of 106)" in done.stderr
+
+
+def test_a_run_that_stopped_goes_on_once_its_bad_records_are_discarded(project: Project) -> None:
+    (project.root / "sample_data" / "employees" / "hr_2027.csv").write_text(_people("E", 70, 30))
+    assert project.run("run").returncode == 6
+    done = project.run("deadletters", "discard", "--source", "hr__employees", "--because", "a test department")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = project.run("run", "--resume")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (share,) = project.summary["thresholds"]
+    assert (share["verdict"], share["failed"], share["judged"]) == ("pass", 0, 100)
+    assert project.query("select count(*) from employees where id like 'E-%'") == [(70,)]

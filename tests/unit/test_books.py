@@ -8,8 +8,11 @@ import pytest
 
 from foundation.errors import BooksError
 from operations import chain
-from operations.books import Closing, SourceBook, checks, close_books, close_mart_books, count_failed
+from operations.books import Closing, SourceBook, checks, close_books, close_mart_books
+from operations.books_report import read_books
+from operations.failures import count_failed
 from operations.ledger import Ledger
+from operations.rebuild import see_loads_then
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -269,3 +272,108 @@ def test_the_records_of_a_run_whose_mart_does_not_balance_count_once(warehouse: 
     Ledger(warehouse, "run-2").start("run", datetime(2026, 1, 2, tzinfo=UTC), date(2026, 1, 2))
     assert close(warehouse, "run-2").gaps == []
     assert count_failed(warehouse, "run-2") == {"hr__people": (1, 2)}
+
+
+def add_load(warehouse: Path, run_id: str, number: int) -> None:
+    """One more load of one record, which is accepted."""
+    tamper(
+        warehouse,
+        f"""
+        insert into raw.loads
+            select distinct 'l{number}', '{run_id}', source, 1, 0, 'p1', 'hash-{number}', 0, 9,
+                timestamptz '2026-01-0{number}', ''
+            from raw.loads where load_id = 'l1';
+        insert into raw.hr__people values ('l{number}', 'hash-{number}', 0);
+        insert into marts.outcomes_people
+            values ('l{number}', 'hr__people', 'accepted', 'hash-{number}', 0, 'new-{number}');
+        insert into marts.people values ('new-{number}');
+        """,
+    )
+
+
+def test_the_loads_of_a_run_are_known_after_another_that_closed_its_books_twice_around_it(warehouse: Path) -> None:
+    assert close(warehouse, "run-1").gaps == []
+    add_load(warehouse, "run-2", 2)
+    assert close(warehouse, "run-2").gaps == []
+    add_load(warehouse, "run-1", 3)
+    assert close(warehouse, "run-1").gaps == []
+    assert loads_then(warehouse, "run-2") == ["l1", "l2"]
+    assert loads_then(warehouse, "run-1") == ["l1", "l2", "l3"]
+
+
+def loads_then(warehouse: Path, run_id: str) -> list[str]:
+    """The loads that the marts of a run are built from again."""
+    closing = read_books(warehouse, run_id)["closing"]
+    with duckdb.connect(str(warehouse)) as connection:
+        see_loads_then(connection, warehouse, closing)
+        return [load for (load,) in connection.execute("select load_id from loads_then order by 1").fetchall()]
+
+
+def test_loads_that_an_older_version_booked_are_known_by_the_closings_of_their_runs(warehouse: Path) -> None:
+    close(warehouse, "run-1")
+    add_load(warehouse, "run-2", 2)
+    close(warehouse, "run-2")
+    tamper(warehouse, "alter table ops.booked_loads drop column entry_number")
+    Ledger(warehouse, "run-3").start("run", datetime(2026, 1, 3, tzinfo=UTC), date(2026, 1, 3))
+    add_load(warehouse, "run-3", 3)
+    close(warehouse, "run-3")
+    for number in (1, 2, 3):
+        assert loads_then(warehouse, f"run-{number}") == ["l1", "l2", "l3"][:number]
+
+
+def spoil_two(warehouse: Path) -> None:
+    """A letter of parsing, and a rejected record, of one load that is booked."""
+    tamper(
+        warehouse,
+        """
+        alter table raw.loads add column kind varchar default 'csv';
+        alter table raw.loads add column records_loaded bigint default 2;
+        update raw.loads set records_read = 3;
+        create table raw.dead_letters as
+            select 'd1' as dead_letter_id, 'l1' as load_id, 'run-1' as run_id, 'hr__people' as source,
+                'a.csv' as location, 7 as line, 'x' as record;
+        update marts.outcomes_people set outcome = 'rejected' where line = 1;
+        delete from marts.people where id = 'id-1';
+        """,
+    )
+    assert close(warehouse).gaps == []
+
+
+def test_what_a_replay_makes_of_dead_letters_counts_towards_no_threshold(warehouse: Path) -> None:
+    spoil_two(warehouse)
+    assert count_failed(warehouse, "run-1") == {"hr__people": (2, 3)}
+    Ledger(warehouse, "run-2").start("replay", datetime(2026, 1, 2, tzinfo=UTC), date(2026, 1, 2))
+    tamper(
+        warehouse,
+        """
+        insert into raw.loads by name
+            select distinct * replace ('l2' as load_id, 'run-2' as run_id, 'd1-x' as content_hash, 'replay' as kind,
+                timestamptz '2026-01-02' as loaded_at, 2 as records_read, 'replay' as partition)
+            from raw.loads;
+        insert into raw.dead_letters
+            select * replace ('d2' as dead_letter_id, 'l2' as load_id, 'run-2' as run_id) from raw.dead_letters;
+        insert into raw.hr__people values ('l2', 'd1-x', 1);
+        insert into marts.outcomes_people values ('l2', 'hr__people', 'rejected', 'd1-x', 1, 'id-1');
+        """,
+    )
+    assert close(warehouse, "run-2").gaps == []
+    assert count_failed(warehouse, "run-2") == {"hr__people": (2, 3)}
+
+
+@pytest.mark.parametrize("state", ["resolved", "discarded"])
+def test_letters_that_are_settled_count_towards_no_threshold(warehouse: Path, state: str) -> None:
+    spoil_two(warehouse)
+    tamper(
+        warehouse,
+        """
+        create table ops.dead_letters as
+            select * from (values ('d1', 'parse', 'hr__people', 'hash', 7, 'open'),
+                ('r1', 'rule', 'hr__people', 'hash', 1, 'open')) as letters
+                (letter_id, stage, source, content_hash, line, state)
+        """,
+    )
+    assert count_failed(warehouse, "run-1") == {"hr__people": (2, 3)}
+    tamper(warehouse, f"update ops.dead_letters set state = '{state}' where stage = 'rule'")
+    assert count_failed(warehouse, "run-1") == {"hr__people": (1, 3)}
+    tamper(warehouse, f"update ops.dead_letters set state = '{state}'")
+    assert count_failed(warehouse, "run-1") == {"hr__people": (0, 3)}

@@ -340,7 +340,7 @@ def test_the_site_reads_the_ledger_the_rejected_and_the_dead_letters(tmp_path: P
         """)
     first, second = render_site(warehouse, tmp_path / "site", generated_at=NOW)
     assert "not_json hr 7 7 in/a.json line 3 : a comma is missing" in Page(first).text
-    assert "select * from raw.dead_letters" in Page(first).text
+    assert "penstock deadletters list" in Page(first).text
     assert "hush" not in Page(first).text
     assert "age_whole rejected_people 3" in Page(first).text
     assert "in run" not in Page(first).text

@@ -1,11 +1,15 @@
 """What a run tells of its dead letters: why and where, never what they hold."""
 
+from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 
 import duckdb
 import pytest
+from rich.console import Console
 
 from operations.dead_letters import read_dead_letters, told
+from operations.letters.commands import print_groups
 
 
 @pytest.fixture
@@ -28,9 +32,20 @@ def warehouse(tmp_path: Path) -> Path:
 def test_a_run_tells_how_many_why_and_where_the_first_is(warehouse: Path) -> None:
     assert told(read_dead_letters(warehouse, "r1"), "r1") == [
         "hr__x: 3 not_utf8, first in/rand.csv line 2: byte 0x82 is not valid UTF-8",
-        "dead letters: select * from raw.dead_letters where run_id = 'r1'",
+        "dead letters: penstock deadletters list --run r1",
     ]
     assert told(read_dead_letters(warehouse, "r3"), "r3") == []
+
+
+def test_a_source_is_told_on_one_line_and_a_long_place_is_folded() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    source, location = "a_warehouse__with_a_long_name", "inbox/" + "q" * 80 + ".csv"
+    group = {"source": source, "stage": "parse", "reason": "ragged_line", "state": "open", "letters": 3}
+    text = StringIO()
+    print_groups([group | {"first_seen": at, "last_seen": at, "example": location}], Console(file=text, width=140))
+    assert f"{source}  parse" in text.getvalue()
+    assert text.getvalue().count("q") == 80
+    assert max(map(len, text.getvalue().splitlines())) <= 140
 
 
 def test_a_warehouse_without_dead_letters_tells_none(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from foundation.settings import load_settings
 from ingestion.parts import Part
+from operations.commit import models_hash
 from operations.resume import Past, fingerprint, left_to_read
 
 SETTINGS = """
@@ -59,6 +60,7 @@ def test_a_fingerprint_knows_models_switches_and_settings_apart(tmp_path: Path) 
         (tmp_path / "dbt_project").mkdir(exist_ok=True)
         (tmp_path / "dbt_project" / "one.sql").write_text(model)
         found = fingerprint(tmp_path, load_settings(tmp_path, {}))
+        assert found.model_files == models_hash(tmp_path), "a rebuild knows the models by the same hash"
         return found.settings, found.models
 
     settings, models = now()
