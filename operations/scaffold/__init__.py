@@ -1,1 +1,1 @@
-"""`penstock new`: a source that is looked at once becomes an entry, models, suites and tests in the style of the house."""
+"""`penstock new`: a source that is looked at once becomes an entry, models, suites and tests."""

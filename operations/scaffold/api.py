@@ -21,7 +21,9 @@ from operations.scaffold.looking import MOST_BYTES, MOST_RECORDS, Looked, lists_
 
 MOST_PAGES = 3
 _USUAL_LISTS = ("data", "items", "results", "records", "rows", "value", "content", "entries", "hits")
-_SECRET_PARAM = re.compile(r"(^|[_-])(api_?key|key|token|secret|password|passwd|sig|signature|auth|access_token)$", re.I)
+_SECRET_PARAM = re.compile(
+    r"(^|[_-])(api_?key|key|token|secret|password|passwd|sig|signature|auth|access_token)$", re.IGNORECASE
+)
 _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 _TOTALS = ("total", "total_count", "totalCount", "total_records", "totalRecords", "total_results", "totalResults")
 _ABOUT = ("", "meta.", "paging.", "pagination.", "page.", "links.", "_links.", "response_metadata.")
@@ -33,6 +35,7 @@ _CURSORS = {
     "next_token": ("next_token", "token"), "nextToken": ("nextToken", "token"), "cursor": ("cursor",),
     "continuation_token": ("continuation_token",), "next": ("next", "_next", "cursor", "after"), "after": ("after",),
 }  # fmt: skip
+_PAGE_WORD = re.compile(r"page|pages|per_?page|total_?pages|page_?count", re.IGNORECASE)
 _PAGE_PARAMS = ("page", "_page", "pageNumber", "page_number", "p")
 _OFFSET_PARAMS = ("offset", "skip", "start", "_start")
 
@@ -126,7 +129,11 @@ class _Prober:
         arrays, is_all = [], True
         for number, array in enumerate(self.pages(entry), start=1):
             arrays.append(array)
-            if number >= MOST_PAGES or sum(map(len, arrays)) >= MOST_RECORDS or sum(a.nbytes for a in arrays) > MOST_BYTES:
+            if (
+                number >= MOST_PAGES
+                or sum(map(len, arrays)) >= MOST_RECORDS
+                or sum(a.nbytes for a in arrays) > MOST_BYTES
+            ):
                 is_all = False
                 break
         return pa.table({"record": pa.chunked_array(arrays, pa.string())}), is_all
@@ -173,8 +180,8 @@ def _pagination(
             return paging, f"pagination {paging['type']}: {told}, and the second page was there"
     if total is not None and total > first.body.count:
         raise SourceError(
-            f"the API counts {total:,} records, its first answer holds {first.body.count:,}, and how to get the next page "
-            "was not found out",
+            f"the API counts {total:,} records, its first answer holds {first.body.count:,}, and how to get the "
+            "next page was not found out",
             where=first.url,
             fix="say it, for example --pagination '{type: page, page_param: page}' (README, How to add)",
         )
@@ -198,16 +205,16 @@ def _candidates(first: Answer, total_path: str | None, total: int | None) -> Ite
                 for param in params:
                     paging = {"type": "cursor", "next_path": about + name, "page_param": param}
                     yield paging, f"the answer holds a cursor at {about}{name}"
-    if total is None or total <= first.body.count:
-        if not (isinstance(rest, dict) and re.search(r"'(page|pages|per_?page|total_?pages|page_?count)'", str(list(rest)), re.I)):
-            return
+    is_more = total is not None and total > first.body.count
+    if not is_more and not (isinstance(rest, dict) and any(_PAGE_WORD.fullmatch(key) for key in rest)):
+        return
     counts = {"total_path": total_path} if total_path else {}
     query = dict(parse_qsl(urlsplit(first.url).query))
     for param in sorted(_PAGE_PARAMS, key=lambda name: name not in query):
         yield {"type": "page", "page_param": param, **counts}, f"the parameter {param} leads on"
     for param in sorted(_OFFSET_PARAMS, key=lambda name: name not in query):
-        paging = {"type": "offset", "page_param": param, "first_page": 0, "size": first.body.count, **counts}
-        yield paging, f"the parameter {param} leads on"
+        numbers: dict[str, Any] = {"first_page": 0, "size": first.body.count, **counts}
+        yield {"type": "offset", "page_param": param, **numbers}, f"the parameter {param} leads on"
 
 
 def _total(first: Answer) -> tuple[str | None, int | None]:
@@ -226,7 +233,9 @@ def _asked_pagination(text: str) -> dict[str, Any]:
     except (yaml.YAMLError, ValidationError):
         given = None
     if not isinstance(given, dict):
-        raise ConfigError("--pagination cannot be read", fix="write it as in penstock.yml: '{type: page, page_param: p}'")
+        raise ConfigError(
+            "--pagination cannot be read", fix="write it as in penstock.yml: '{type: page, page_param: p}'"
+        )
     return given
 
 

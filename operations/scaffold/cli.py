@@ -22,7 +22,8 @@ def commands(root: Callable[[], Path], console: Callable[[], Console]) -> typer.
         address: Annotated[str, typer.Option("--from", metavar="PATH|URL", help="A file, a glob, s3://... or an API.")],
         domain: Annotated[str | None, typer.Option(help="A new or existing domain; default: the things.")] = None,
         kind: Annotated[
-            Literal["csv", "json", "parquet", "api"] | None, typer.Option("--type", help="Where it is not seen rightly.")
+            Literal["csv", "json", "parquet", "api"] | None,
+            typer.Option("--type", help="Where it is not seen rightly."),
         ] = None,
         key: Annotated[
             list[str] | None, typer.Option("--key", help="A field that names a record; may be given again.")
@@ -33,8 +34,8 @@ def commands(root: Callable[[], Path], console: Callable[[], Console]) -> typer.
         auth: Annotated[
             str | None,
             typer.Option(
-                help="bearer:NAME, api_key:NAME, api_key:NAME:Header or basic:USER_NAME:PASSWORD_NAME; each a variable of "
-                "the environment."
+                help="bearer:NAME, api_key:NAME, api_key:NAME:Header or basic:USER_NAME:PASSWORD_NAME; each NAME a "
+                "variable of the environment."
             ),
         ] = None,
         pagination: Annotated[

@@ -70,7 +70,9 @@ def add_entry(text: str, section: str, name: str, entry: Mapping[str, Any], wher
         elif before[section] in (None, {}):
             changed = _in_place(text, key, node, lines)
         else:
-            raise ConfigError(f"{section} is written on one line", where=where, fix="write its entries one below another")
+            raise ConfigError(
+                f"{section} is written on one line", where=where, fix="write its entries one below another"
+            )
     after = {**before, section: {**(before.get(section) or {}), name: entry}}
     return _proven(changed, after, where, f"{section}.{name}")
 
@@ -138,5 +140,7 @@ def _proven(changed: str, after: Any, where: str, what: str) -> str:
     except yaml.YAMLError:
         is_right = False
     if not is_right:
-        raise ConfigError(f"{what} cannot be added to the file as it is written", where=where, fix="write it in block style")
+        raise ConfigError(
+            f"{what} cannot be added to the file as it is written", where=where, fix="write it in block style"
+        )
     return changed

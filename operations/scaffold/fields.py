@@ -27,7 +27,9 @@ KINDS = {
     "moment": ("utc_timestamp", "timestamp with time zone", "moment, UTC"),
 }
 # Digits that nobody counts with: text keeps their zeros, and takes a letter when one comes.
-_LABEL = re.compile(r"(^|_)(id|uuid|guid|key|num|number|no|code|sku|upc|ean|isbn|zip|zipcode|postcode|postal|phone|fax)$")
+_LABEL = re.compile(
+    r"(^|_)(id|uuid|guid|key|num|number|no|code|sku|upc|ean|isbn|zip|zipcode|postcode|postal|phone|fax)$"
+)
 _FIRST_LOOK = 200
 _BEST_KEYS = ("id", "uuid", "guid")
 _GOOD_KEYS = re.compile(r"(^|_)(id|uuid|guid|key|slug|num|number|no|code|sku|isbn|ean)$")

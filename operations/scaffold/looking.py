@@ -4,7 +4,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -104,7 +104,9 @@ def look_at_files(root: Path, settings: Settings, name: str, address: str, kind:
     try:
         files = find_files(root, path, settings.allowed_roots)
     except SourceError as error:
-        raise SourceError(error.what, where=error.where, fix="name a file that is there, or a glob such as *.csv") from None
+        raise SourceError(
+            error.what, where=error.where, fix="name a file that is there, or a glob such as *.csv"
+        ) from None
     head = _head(files[0])
     guesses = []
     if kind is None:
@@ -116,10 +118,13 @@ def look_at_files(root: Path, settings: Settings, name: str, address: str, kind:
     where = files[0].location
     if not found.count:
         told = [*found.problems, *found.notices]
-        raise SourceError(_one(told) or "there is no record in it", where=where, fix="look whether it is the right file")
+        raise SourceError(
+            _one(told) or "there is no record in it", where=where, fix="look whether it is the right file"
+        )
     if found.broken > MOST_BROKEN * (found.broken + found.count):
         raise SourceError(
-            f"{found.broken:,} of {found.broken + found.count:,} records cannot be read as {kind}: {_one(found.problems)}",
+            f"{found.broken:,} of {found.broken + found.count:,} records cannot be read as {kind}: "
+            + _one(found.problems),
             where=where,
             fix="mend the file, or say with --type what it is",
         )
@@ -198,7 +203,7 @@ def _read(files: Sequence[StoredFile], name: str, entry: dict[str, Any], most: i
     return found
 
 
-def _parcels(file: StoredFile, name: str, entry: dict[str, Any], batch: Batch, found: _Found) -> Iterator[Parcel]:
+def _parcels(file: StoredFile, name: str, entry: dict[str, Any], batch: Batch, found: _Found) -> Generator[Parcel]:
     notice = found.notices.append
     parcels: Iterable[Parcel]
     if entry["type"] == "csv":

@@ -114,7 +114,9 @@ def table(design: Design, raw: Sequence[str]) -> list[str]:
 
 def sources_file(lines: Sequence[str]) -> str:
     """A file of sources with that table alone."""
-    head = ["# The tables carry the names of the sources in penstock.yml. Fields that no column here names stay in raw."]
+    head = [
+        "# The tables carry the names of the sources in penstock.yml. Fields that no column here names stay in raw."
+    ]
     head += ["sources:", "  - name: raw", "    schema: raw", "    tables:"]
     return "\n".join([*head, *(f"      {line}" for line in lines)]) + "\n"
 
@@ -280,7 +282,8 @@ def _judged(design: Design) -> str:
     select_values = "".join(f"        {value},\n" for value in values)
     select_rules = "".join(f",\n        {rule}" for rule in judged)
     return f"""{{#-
-    A table: the mart, the outcomes and the rejected records all read it. {of_key} file counts in its newest version: the rows of an older one are duplicates of it.
+    A table: the mart, the outcomes and the rejected records all read it. {of_key} file counts in its newest
+    version: the rows of an older one are duplicates of it.
 -#}}
 {{{{ config(materialized='table') }}}}
 
@@ -330,8 +333,10 @@ def _fitted(rule: str) -> str:
     """A rule on one line, or on three where that would be too long."""
     if len(rule) <= 70:
         return rule
-    return rule.replace("case when ", "case\n            when ").replace(" end", "\n        end").replace(
-        " then '", "\n                then '"
+    return (
+        rule.replace("case when ", "case\n            when ")
+        .replace(" end", "\n        end")
+        .replace(" then '", "\n                then '")
     )
 
 
@@ -388,13 +393,16 @@ def _described(columns: Iterable[tuple[str, str]]) -> str:
     return f"    columns:\n{lines}"
 
 
-def _contracted(columns: Iterable[tuple[str, str, str]], required: Sequence[str], *, is_unique: bool) -> str:
+def _contracted(
+    columns: Iterable[tuple[str, str, str]], required: Sequence[str], *, is_unique: bool = False, is_table: bool = True
+) -> str:
     text = "    columns:\n"
     for name, kind, description in columns:
         text += f"      - name: {name}\n        data_type: {kind}\n        description: {scalar(description)}\n"
         if name in required:
             tests = "[not_null, unique]" if is_unique and len(required) == 1 else "[not_null]"
-            text += f"        constraints:\n          - type: not_null\n        data_tests: {tests}\n"
+            text += "        constraints:\n          - type: not_null\n" if is_table else ""
+            text += f"        data_tests: {tests}\n"
     return text
 
 
@@ -419,8 +427,8 @@ def _staging_yml(design: Design) -> str:
     names, (told, _, _) = design.names, _GRAIN[design.kind]
     text = _head(
         names.staging,
-        f"{_words(names.things)} as {told} of {_plain(names.system)} {'tells' if design.kind == 'api' else 'tell'} them, "
-        "every value still text. One row per record of a complete\n      load; of a record that was loaded twice (same "
+        f"{_words(names.things)} as {told} of {_plain(names.system)} {'tells' if design.kind == 'api' else 'tell'} them, every "
+        "value still text. One row per record of a complete\n      load; of a record that was loaded twice (same "
         "content hash and line) the latest.",
     )
     columns = [(field.name, _about(design, field, typed=False)) for field in design.fields]
@@ -517,7 +525,8 @@ unit_tests:
 
 def _rows(rows: Sequence[dict[str, object]], indent: int) -> str:
     return "".join(
-        f"{' ' * indent}- {{ {', '.join(f'{name}: {scalar(value)}' for name, value in row.items())} }}\n" for row in rows
+        f"{' ' * indent}- {{ {', '.join(f'{name}: {scalar(value)}' for name, value in row.items())} }}\n"
+        for row in rows
     )
 
 
@@ -533,20 +542,20 @@ def _outcomes_yml(design: Design) -> str:
     if len(design.key) == 1:
         columns.append(("record_key", "varchar", f"{_words(design.key[0].name)} of the record. Null when it has none."))
     text += _key_test(["source", "content_hash", "line"])
-    return text + _contracted(columns, ["outcome", "load_id"], is_unique=False)
+    return text + _contracted(columns, ["outcome", "load_id"], is_table=False)
 
 
 def _rejected_yml(design: Design) -> str:
     names = design.names
     text = _head(
         names.rejected,
-        f"Records of {names.source} that broke a rule, with every rule that they broke. One row per record. Their values "
-        "\n      as they came: penstock deadletters show.".replace(" \n", "\n"),
+        f"Records of {names.source} that broke a rule, with every rule that they broke. One row per record.\n      Their "
+        "values as they came: penstock deadletters show.",
     )
     columns = [(field.name, "varchar", _about(design, field, typed=True)) for field in design.key]
     columns.append(("failed_rules", '"varchar[]"', "Every rule that it breaks."))
     columns += [(name, kind, about) for name, (_, kind, about) in _LINEAGE.items()]
-    return text + _key_test(["source", "content_hash", "line"]) + _contracted(columns, ["load_id"], is_unique=False)
+    return text + _key_test(["source", "content_hash", "line"]) + _contracted(columns, ["load_id"])
 
 
 def _mart_yml(design: Design) -> str:
@@ -554,8 +563,8 @@ def _mart_yml(design: Design) -> str:
     each = " and ".join(design.mart_key) if design.key else "record"
     text = _head(
         names.mart,
-        f"{_words(names.things)} of {_plain(names.system)} that passed every rule. One row per {each}. A candidate: readers "
-        "get it\n      once the gate has passed and it was published.",
+        f"{_words(names.things)} of {_plain(names.system)} that passed every rule. One row per {each}. A candidate: "
+        "readers get it\n      once the gate has passed and it was published.",
     )
     columns = [
         (field.name, "varchar" if field in design.key else field.type, _about(design, field, typed=True))

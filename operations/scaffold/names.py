@@ -23,8 +23,8 @@ _MORE_WORDS = {
     "authorization", "binary", "collation", "concurrently", "cross", "current_catalog", "current_date", "current_role",
     "current_schema", "current_time", "current_timestamp", "current_user", "freeze", "full", "ilike", "inner", "is",
     "isnull", "join", "left", "like", "localtime", "localtimestamp", "natural", "notnull", "outer", "overlaps", "right",
-    "session_user", "similar", "tablesample", "user", "values", "verbose", "window", "rows", "array", "set", "timestamp",
-    "interval", "date", "time",
+    "session_user", "similar", "tablesample", "user", "values", "verbose", "window", "rows", "array", "set",
+    "timestamp", "interval", "date", "time",
 }  # fmt: skip
 
 

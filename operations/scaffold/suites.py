@@ -43,8 +43,7 @@ from expectations.history import History
 GATE = "raw"
 KEY = _raw.KEY
 
-COLUMNS = (
-{_lines(columns, 4)})
+COLUMNS = {_tuple(columns)}
 STALE_AFTER = timedelta(days=35)
 
 
@@ -196,5 +195,8 @@ def _quoted(name: str) -> str:
     return f'"{name}"'
 
 
-def _lines(names: Sequence[str], indent: int) -> str:
-    return "".join(f'{" " * indent}"{name}",\n' for name in names)
+def _tuple(names: Sequence[str]) -> str:
+    """A tuple as the formatter leaves it."""
+    if len(names) == 1:
+        return f"({_quoted(names[0])},)"
+    return "(\n" + "".join(f"    {_quoted(name)},\n" for name in names) + ")"
