@@ -425,11 +425,11 @@ def _lineage_about() -> list[tuple[str, str]]:
 
 def _staging_yml(design: Design) -> str:
     names, (told, _, _) = design.names, _GRAIN[design.kind]
+    tell = "tells" if design.kind == "api" else "tell"
     text = _head(
         names.staging,
-        f"{_words(names.things)} as {told} of {_plain(names.system)} {'tells' if design.kind == 'api' else 'tell'} them, every "
-        "value still text. One row per record of a complete\n      load; of a record that was loaded twice (same "
-        "content hash and line) the latest.",
+        f"{_words(names.things)} as {told} of {_plain(names.system)} {tell} them, every value still text. One row per"
+        "\n      record of a complete load; of a record that was loaded twice (same content hash and line) the latest.",
     )
     columns = [(field.name, _about(design, field, typed=False)) for field in design.fields]
     text += _key_test(["content_hash", "line"]) + _described([*columns, *_lineage_about()])
@@ -549,8 +549,8 @@ def _rejected_yml(design: Design) -> str:
     names = design.names
     text = _head(
         names.rejected,
-        f"Records of {names.source} that broke a rule, with every rule that they broke. One row per record.\n      Their "
-        "values as they came: penstock deadletters show.",
+        f"Records of {names.source} that broke a rule, with every rule that they broke. One row per record."
+        "\n      Their values as they came: penstock deadletters show.",
     )
     columns = [(field.name, "varchar", _about(design, field, typed=True)) for field in design.key]
     columns.append(("failed_rules", '"varchar[]"', "Every rule that it breaks."))

@@ -190,3 +190,212 @@ def test_sources_of_every_kind_build_and_are_published_at_once(bare: Project, ht
     assert _unit_tests(bare) >= len(books)
     _lint(bare, *entries["sources"], *marts)
     assert _run(bare)["till__sales"]["read"] == 0
+
+
+def test_a_source_joins_a_domain_that_is_there_with_books_of_its_own(tmp_path: Path, postgres: str) -> None:
+    project = _project(tmp_path, postgres, ("employees",))
+    lines = [{"Badge No.": f"B{number:03}", "Full Name": f"Ann {number}", "Pay": "$1,000.50"} for number in range(30)]
+    _write_csv(project.root / "inbox" / "contractors.csv", lines)
+    before = (project.root / "penstock.yml").read_text().splitlines()
+    told = _new(project, "agency__employees", "inbox/contractors.csv", "--domain", "employees")
+    assert "domain employees was there" in told
+    after = (project.root / "penstock.yml").read_text().splitlines()
+    assert [line for line in after if line in before] == before
+    tables = project.root / "dbt_project" / "models" / "staging" / "employees" / "_employees__sources.yml"
+    assert tables.read_text().count("- name: agency__employees") == 1
+    books = _run(project)
+    assert (books["agency__employees"]["read"], books["agency__employees"]["published"]) == (30, 30)
+    assert books["hr__employees"]["published"] > 0
+    assert project.query("select badge_no, full_name, pay::text from agency_employees order by 1 limit 1") == [
+        ("B000", "Ann 0", "1000.50")
+    ]
+    _lint(project)
+
+
+def test_records_that_break_a_rule_later_are_rejected_and_newer_versions_win(bare: Project) -> None:
+    orders = bare.root / "inbox" / "orders.csv"
+    _write_csv(orders, [{"order_id": f"o{number}", "amount": f"{number}.5"} for number in range(50)])
+    _new(bare, "shop__orders", "inbox/*.csv")
+    _run(bare)
+    later = [{"order_id": "o1", "amount": "7"}, {"order_id": "o2", "amount": "seven"}, {"order_id": "", "amount": "7"}]
+    _write_csv(orders.with_name("later.csv"), later)
+    book = _run(bare)["shop__orders"]
+    assert (book["read"], book["rejected"], book["duplicates"]) == (3, 2, 0)
+    assert bare.query("select amount::text from orders where order_id = 'o1'") == [("7.00",)]
+    assert _count(bare, "orders") == 50
+    told = bare.run("deadletters", "list", "--ids")
+    assert "amount_unreadable" in told.stdout
+    assert "order_id_missing" in told.stdout
+
+
+def test_without_a_key_a_file_counts_in_its_newest_version(bare: Project) -> None:
+    pairs = bare.root / "inbox" / "pairs.csv"
+    _write_csv(pairs, [{"left": "a", "right": "b"}] * 30)
+    assert "key: none was found" in _new(bare, "lab__pairs", "inbox/pairs.csv")
+    assert _run(bare)["lab__pairs"]["published"] == 30
+    _write_csv(pairs, [{"left": "c", "right": "d"}] * 20)
+    assert _run(bare)["lab__pairs"]["read"] == 20
+    assert bare.query("select record_left, record_right, count(*) from pairs group by 1, 2") == [("c", "d", 20)]
+
+
+def test_hostile_names_stay_names(bare: Project) -> None:
+    headings = ["select", "SELECT", "", "{{ 1 }}", "'; drop table x; --", "# no", "a: b", "two\nlines", '"', "naïve", "名前",
+                "id id", "source", "line", "created_at", "1st", "user", "{% raw %}", "order", "group"]  # fmt: skip
+    headings += [f"column {number}" for number in range(200 - len(headings))]
+    path = bare.root / "inbox" / "{{ 1 }} '#: x.csv"
+    path.parent.mkdir()
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([headings, *([f"v{row} {{{{ 1 }}}}"] * 200 for row in range(30))])
+    keys = ["id", "ID", "a.b", "$type", "it's", 'say "x"', "{{ 1 }}", "back\\slash", "two\nlines", "", "#", "é", "from"]
+    records = [{key: f"{key} {number} {{% x %}}" for key in keys} for number in range(30)]
+    (bare.root / "inbox" / "odd.json").write_text(json.dumps(records))
+    _new(bare, "odd__columns", "inbox/{{ 1 }} '#: x.csv")
+    told = _new(bare, "odd__keys", "inbox/odd.json")
+    assert told.count("left in raw: ") == 6
+    books = _run(bare)
+    assert [(book["published"], book["rejected"]) for book in books.values()] == [(30, 0), (30, 0)]
+    assert bare.query("select count(distinct record_select), max(record_order) from odd_columns") == [
+        (30, "v9 {{ 1 }}")
+    ]
+    assert bare.query("select a_b, record_from from odd_keys where id = 'id 7 {% x %}'") == [
+        ("a.b 7 {% x %}", "from 7 {% x %}")
+    ]
+    _lint(bare)
+    assert _unit_tests(bare) == 3
+
+
+def test_what_is_there_is_never_overwritten(bare: Project) -> None:
+    _write_csv(bare.root / "inbox" / "orders.csv", ORDERS)
+    shown = _new(bare, "shop__orders", "inbox/orders.csv", "--dry-run")
+    assert "--- dbt_project/models/marts/orders/orders.sql" in shown
+    assert "sources:\n\noutputs:\n" in (bare.root / "penstock.yml").read_text()
+    _new(bare, "shop__orders", "inbox/orders.csv")
+    line = _refused(bare, "shop__orders", "inbox/orders.csv", code=2)
+    assert "sources.shop__orders in penstock.yml" in line
+    assert "the model stg_shop__orders" in line
+    suite = bare.root / "expectations" / "suites" / "till__orders.py"
+    suite.write_text('"""Somebody\'s."""\n')
+    assert "expectations/suites/till__orders.py" in _refused(bare, "till__orders", "inbox/orders.csv", code=2)
+
+
+def test_nothing_is_half_written_when_the_disk_refuses(bare: Project) -> None:
+    _write_csv(bare.root / "inbox" / "orders.csv", ORDERS)
+    before = _tree(bare.root)
+    for blocked in ("dbt_project/models/marts/orders", "expectations/suites/orders.py"):
+        (bare.root / blocked).parent.mkdir(parents=True, exist_ok=True)
+        (bare.root / blocked).symlink_to("nowhere")
+        done = bare.run("new", "source", "shop__orders", "--from", "inbox/orders.csv")
+        assert done.returncode in (2, 9), done.stderr
+        assert "Traceback" not in done.stderr
+        (bare.root / blocked).unlink()
+        assert _tree(bare.root) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("gone.csv", None, "no file is there"),
+        ("empty.csv", b"", "is empty"),
+        ("blank.csv", b"\n\n", "only blank lines"),
+        ("header.csv", b"a,b\n", "a header and no records"),
+        ("page.csv", b"<!DOCTYPE html><html>please log in</html>\n", "it is a web page, no data"),
+        ("page.json", b"<html>please log in</html>\n", "it is a web page, no data"),
+        ("picture.csv", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9, "cannot be read"),
+        ("book.csv", b"PK\x03\x04" + bytes(100), "a zip archive or a spreadsheet"),
+        ("cut.csv.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03abc", "cannot be read"),
+        ("cut.parquet", b"PAR1" + bytes(50), "no Parquet that can be read"),
+        ("none.json", b"[]", "there is no record in it"),
+        ("broken.json", b'{"a": 1, \n', "cannot be read"),
+        (
+            "wrapped.json",
+            b'{"meta": {}, "rows": [{"id": 1}], "more": {"list": [{"id": 2}]}}',
+            "rows (1), more.list (1)",
+        ),
+        ("scalars.ndjson", b"1\n2\n3\n", "cannot be read"),
+    ],
+)
+def test_a_file_that_holds_no_records_is_refused_in_one_line(bare: Project, name: str, data: bytes, told: str) -> None:
+    (bare.root / "inbox").mkdir()
+    if data is not None:
+        (bare.root / "inbox" / name).write_bytes(data)
+    assert told in _refused(bare, "shop__orders", f"inbox/{name}")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (404, "{}", "404"),
+        (401, "{}", "--auth bearer:NAME"),
+        (403, "{}", "--auth bearer:NAME"),
+        (200, "<html>please log in</html>", "the answer is not JSON"),
+        (200, '{"name": "Ann", "tags": ["a"]}', "the answer holds no list of records"),
+        (200, '{"a": [{"id": 1}], "b": {"c": [{"id": 1}]}}', "a (1), b.c (1)"),
+        (200, "[]", "the answer holds no list of records"),
+        (200, '{"data": [{"id": 1}], "total": 900}', "--pagination"),
+    ],
+)
+def test_an_api_that_gives_no_records_is_refused_in_one_line(
+    bare: Project, httpserver: HTTPServer, status: int, body: str, told: str
+) -> None:
+    httpserver.expect_request("/orders").respond_with_data(body, status=status, content_type="application/json")
+    assert told in _refused(bare, "shop__orders", httpserver.url_for("/orders"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("orders", "x.csv"), "name it <system>__<things>"),
+        (("Shop__orders", "x.csv"), "name it <system>__<things>"),
+        (("shop__orders", "x.csv", "--domain", "a b"), "no name of a domain"),
+        ((f"{'s' * 40}__orders_of_all", "x.csv"), "has 63 at most"),
+        (("shop__orders", "http://127.0.0.1:9/x?api_key=secret"), "what looks like a secret"),
+        (("shop__orders", "http://ann:secret@127.0.0.1:9/x"), "what looks like a secret"),
+        (("shop__orders", "http://127.0.0.1:9/{{ 1 }}"), "blanks or braces"),
+        (("shop__orders", "http://127.0.0.1:9/x", "--auth", "bearer:se-cret"), "names of environment variables"),
+        (("shop__orders", "x.csv", "--records-path", "data"), "--records-path is for APIs"),
+    ],
+)
+def test_a_wish_that_cannot_be_is_refused_in_one_line(bare: Project, arguments: tuple[str, ...], told: str) -> None:
+    name, address, *options = arguments
+    line = _refused(bare, name, address, *options, code=2)
+    assert told in line
+    assert "secret@" not in line
+    assert "=secret" not in line
+
+
+def test_a_secret_stays_in_the_environment(bare: Project, httpserver: HTTPServer) -> None:
+    server = httpserver.expect_request("/orders", headers={"Authorization": "Bearer sesame-1"})
+    server.respond_with_json(ORDERS)
+    url = httpserver.url_for("/orders")
+    told = _new(bare, "shop__orders", url, "--auth", "bearer:SHOP_TOKEN", SHOP_TOKEN="sesame-1")
+    assert "sesame-1" not in told + "".join(map(str, _tree(bare.root).values()))
+    assert yaml.safe_load((bare.root / "penstock.yml").read_text())["sources"]["shop__orders"]["auth"] == {
+        "type": "bearer",
+        "token": "${SHOP_TOKEN}",
+    }
+
+
+REAL_FILES = {
+    "lego__sets": ("products/lego_sets.csv", 15_793),
+    "lego__parts": ("products/lego_parts.csv", 36_941),
+    "jafgen__customers": ("customers/jafgen/raw_customers.csv", 935),
+    "mongo__products": ("products/mongo_products.ndjson", 11),
+    "mongo__restaurants": ("messy_json/mongo_restaurant.ndjson", 2_548),
+    "bestbuy__stores": ("products/bestbuy_stores.json", 1_565),
+    "dummyjson__products": ("products/dummyjson_products.json", 194),
+    "aws__datasets": ("dataset_catalogue/aws_open_data_registry.ndjson", 1_141),
+}
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real files are not on this machine")
+def test_real_files_are_published_to_the_last_record(bare: Project) -> None:
+    for name, (path, _) in REAL_FILES.items():
+        _new(bare, name, REAL / path)
+    told = _refused(bare, "citm__events", REAL / "messy_json" / "citm_catalog.json")
+    assert "performances (243)" in told
+    books = _run(bare)
+    expected = {name: (count, count, 0) for name, (_, count) in REAL_FILES.items()}
+    assert {name: (book["read"], book["published"], book["rejected"]) for name, book in books.items()} == expected
+    assert _count(bare, "parts") == 36_941
+    assert _count(bare, "dummyjson_products") == 194
+    _lint(bare)
