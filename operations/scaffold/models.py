@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from operations.scaffold.edits import WIDTH, listed, scalar
 from operations.scaffold.fields import KINDS, Field
-from operations.scaffold.names import Names, sql_name, unused
+from operations.scaffold.names import Names, column_of, unused
 
 _GROUPS = ("ids", "text", "numerics", "booleans", "dates", "timestamps")
 _GROUP_OF = {"whole": "numerics", "amount": "numerics", "flag": "booleans", "day": "dates", "moment": "timestamps"}
@@ -172,8 +172,8 @@ select * from renamed
 
 
 def _renamed(field: Field) -> str:
-    raw = f"source.{sql_name(field.raw)}"
-    return raw if field.raw == field.name else f"{raw} as {field.name}"
+    raw = column_of("source", field.raw)
+    return raw if raw == f"source.{field.name}" else f"{raw} as {field.name}"
 
 
 def _staging_json(design: Design) -> str:
@@ -389,7 +389,7 @@ def _key_test(columns: Sequence[str]) -> str:
 
 
 def _described(columns: Iterable[tuple[str, str]]) -> str:
-    lines = "".join(f"      - name: {name}\n        description: {scalar(text)}\n" for name, text in columns)
+    lines = "".join(f"      - name: {scalar(name)}\n        description: {scalar(text)}\n" for name, text in columns)
     return f"    columns:\n{lines}"
 
 
@@ -398,7 +398,7 @@ def _contracted(
 ) -> str:
     text = "    columns:\n"
     for name, kind, description in columns:
-        text += f"      - name: {name}\n        data_type: {kind}\n        description: {scalar(description)}\n"
+        text += f"      - name: {scalar(name)}\n        data_type: {kind}\n        description: {scalar(description)}\n"
         if name in required:
             tests = "[not_null, unique]" if is_unique and len(required) == 1 else "[not_null]"
             text += "        constraints:\n          - type: not_null\n" if is_table else ""
@@ -441,7 +441,9 @@ def _staging_unit_test(design: Design) -> str:
     record = {field.raw: {"part": 1} if field.kind == "document" else f"text {n}" for n, field in enumerate(shown)}
     spelt = json.dumps(record, ensure_ascii=False).replace("}}", "} }")
     expected = "".join(
-        f"          {field.name}: " + ("'{\"part\":1}'" if field.kind == "document" else f"text {number}") + "\n"
+        f"          {scalar(field.name)}: "
+        + ("'{\"part\":1}'" if field.kind == "document" else f"text {number}")
+        + "\n"
         for number, field in enumerate(shown)
     )
     return f"""
@@ -525,7 +527,7 @@ unit_tests:
 
 def _rows(rows: Sequence[dict[str, object]], indent: int) -> str:
     return "".join(
-        f"{' ' * indent}- {{ {', '.join(f'{name}: {scalar(value)}' for name, value in row.items())} }}\n"
+        f"{' ' * indent}- {{ {', '.join(f'{scalar(name)}: {scalar(value)}' for name, value in row.items())} }}\n"
         for row in rows
     )
 

@@ -17,6 +17,8 @@ import yaml
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from foundation.errors import ConfigError, StorageError
+from operations.scaffold.writing import write_all
 from tests.conftest import ROOT, Project, copy_tree, create_database
 
 REAL = ROOT.parent / "shared" / "data"
@@ -239,8 +241,10 @@ def test_without_a_key_a_file_counts_in_its_newest_version(bare: Project) -> Non
 
 
 def test_hostile_names_stay_names(bare: Project) -> None:
-    headings = ["select", "SELECT", "", "{{ 1 }}", "'; drop table x; --", "# no", "a: b", "two\nlines", '"', "naïve", "名前",
-                "id id", "source", "line", "created_at", "1st", "user", "{% raw %}", "order", "group"]  # fmt: skip
+    headings = ["select", "SELECT", "", "{{ 1 }}", "'; drop table x; --", "# no", "a: b", "two\nlines", '"', "naïve"]
+    headings += ["名前", "id id", "source", "line", "created_at", "1st", "user", "{% raw %}", "order", "group"]
+    reserved = "select keyword_name from duckdb_keywords() where keyword_category in ('reserved', 'type_function')"
+    headings += [word for (word,) in duckdb.execute(reserved).fetchall()]
     headings += [f"column {number}" for number in range(200 - len(headings))]
     path = bare.root / "inbox" / "{{ 1 }} '#: x.csv"
     path.parent.mkdir()
@@ -249,15 +253,13 @@ def test_hostile_names_stay_names(bare: Project) -> None:
     keys = ["id", "ID", "a.b", "$type", "it's", 'say "x"', "{{ 1 }}", "back\\slash", "two\nlines", "", "#", "é", "from"]
     records = [{key: f"{key} {number} {{% x %}}" for key in keys} for number in range(30)]
     (bare.root / "inbox" / "odd.json").write_text(json.dumps(records))
-    _new(bare, "odd__columns", "inbox/{{ 1 }} '#: x.csv")
+    _new(bare, "odd__headings", "inbox/{{ 1 }} '#: x.csv")
     told = _new(bare, "odd__keys", "inbox/odd.json")
-    assert told.count("left in raw: ") == 6
+    assert told.count("left in raw: ") == 7
     books = _run(bare)
     assert [(book["published"], book["rejected"]) for book in books.values()] == [(30, 0), (30, 0)]
-    assert bare.query("select count(distinct record_select), max(record_order) from odd_columns") == [
-        (30, "v9 {{ 1 }}")
-    ]
-    assert bare.query("select a_b, record_from from odd_keys where id = 'id 7 {% x %}'") == [
+    assert bare.query("select count(distinct record_select), max(record_order) from headings") == [(30, "v9 {{ 1 }}")]
+    assert bare.query("select a_b, record_from from keys where id = 'id 7 {% x %}'") == [
         ("a.b 7 {% x %}", "from 7 {% x %}")
     ]
     _lint(bare)
@@ -278,17 +280,49 @@ def test_what_is_there_is_never_overwritten(bare: Project) -> None:
     assert "expectations/suites/till__orders.py" in _refused(bare, "till__orders", "inbox/orders.csv", code=2)
 
 
-def test_nothing_is_half_written_when_the_disk_refuses(bare: Project) -> None:
-    _write_csv(bare.root / "inbox" / "orders.csv", ORDERS)
-    before = _tree(bare.root)
-    for blocked in ("dbt_project/models/marts/orders", "expectations/suites/orders.py"):
-        (bare.root / blocked).parent.mkdir(parents=True, exist_ok=True)
-        (bare.root / blocked).symlink_to("nowhere")
-        done = bare.run("new", "source", "shop__orders", "--from", "inbox/orders.csv")
-        assert done.returncode in (2, 9), done.stderr
-        assert "Traceback" not in done.stderr
-        (bare.root / blocked).unlink()
-        assert _tree(bare.root) == before
+NEW_FILES = {f"models/new/{number}.sql": "select 1\n" * 600 for number in range(6)}
+
+
+def test_nothing_is_half_written_when_a_name_is_taken_late_or_a_file_changes(tmp_path: Path) -> None:
+    (tmp_path / "penstock.yml").write_text("sources:\n")
+    edited = {"penstock.yml": (b"sources:\n", b"sources: {}\n")}
+    before = _tree(tmp_path)
+    with pytest.raises(ConfigError, match="changed meanwhile"):
+        write_all(tmp_path, NEW_FILES, {"penstock.yml": (b"what it was\n", b"what it shall be\n")})
+    assert _tree(tmp_path) == before
+    assert not (tmp_path / "models").exists()
+    (tmp_path / "models" / "new").mkdir(parents=True)
+    (tmp_path / "models" / "new" / "5.sql").write_text("somebody's")
+    before = _tree(tmp_path)
+    with pytest.raises(ConfigError, match="is there already"):
+        write_all(tmp_path, NEW_FILES, edited)
+    assert _tree(tmp_path) == before
+    (tmp_path / "models" / "new" / "5.sql").unlink()
+    write_all(tmp_path, NEW_FILES, edited)
+    assert _tree(tmp_path).keys() == {*NEW_FILES, "penstock.yml"}
+
+
+def test_nothing_is_half_written_on_a_full_disk(tmp_path: Path) -> None:
+    root = tmp_path / "small"
+    root.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(root)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root may make a small disk")
+    try:
+        (root / "penstock.yml").write_text("sources:\n")
+        edited = {"penstock.yml": (b"sources:\n", b"sources: {}\n")}
+        for free in (0, 8, 24, 48):  # KB; the files take 60
+            (root / "rest").write_bytes(bytes((252 - free) * 1024))
+            before = _tree(root)
+            with pytest.raises(StorageError, match="nothing was written: No space left"):
+                write_all(root, NEW_FILES, edited)
+            assert _tree(root) == before
+            assert sorted(path.name for path in root.iterdir()) == ["penstock.yml", "rest"]
+            (root / "rest").unlink()
+        write_all(root, NEW_FILES, edited)
+        assert (root / "penstock.yml").read_text() == "sources: {}\n"
+    finally:
+        subprocess.run(["umount", "-l", str(root)], check=True)
 
 
 @pytest.mark.parametrize(
@@ -305,13 +339,13 @@ def test_nothing_is_half_written_when_the_disk_refuses(bare: Project) -> None:
         ("cut.csv.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03abc", "cannot be read"),
         ("cut.parquet", b"PAR1" + bytes(50), "no Parquet that can be read"),
         ("none.json", b"[]", "there is no record in it"),
-        ("broken.json", b'{"a": 1, \n', "cannot be read"),
+        ("broken.json", b'{"a": 1, \n', "not valid JSON"),
         (
             "wrapped.json",
             b'{"meta": {}, "rows": [{"id": 1}], "more": {"list": [{"id": 2}]}}',
             "rows (1), more.list (1)",
         ),
-        ("scalars.ndjson", b"1\n2\n3\n", "cannot be read"),
+        ("scalars.ndjson", b"1\n2\n3\n", "not an object"),
     ],
 )
 def test_a_file_that_holds_no_records_is_refused_in_one_line(bare: Project, name: str, data: bytes, told: str) -> None:
@@ -347,7 +381,7 @@ def test_an_api_that_gives_no_records_is_refused_in_one_line(
         (("orders", "x.csv"), "name it <system>__<things>"),
         (("Shop__orders", "x.csv"), "name it <system>__<things>"),
         (("shop__orders", "x.csv", "--domain", "a b"), "no name of a domain"),
-        ((f"{'s' * 40}__orders_of_all", "x.csv"), "has 63 at most"),
+        ((f"{'s' * 45}__orders_of_all", "x.csv"), "has 63 at most"),
         (("shop__orders", "http://127.0.0.1:9/x?api_key=secret"), "what looks like a secret"),
         (("shop__orders", "http://ann:secret@127.0.0.1:9/x"), "what looks like a secret"),
         (("shop__orders", "http://127.0.0.1:9/{{ 1 }}"), "blanks or braces"),
