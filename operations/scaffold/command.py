@@ -14,10 +14,10 @@ from foundation.sources import ApiSource
 from operations.build import require_models
 from operations.scaffold import edits, models, suites
 from operations.scaffold.api import Asked, look_at_api
+from operations.scaffold.design import Design
 from operations.scaffold.fields import KINDS, Field, Profile, counted, guess_key, profile
 from operations.scaffold.looking import Looked, is_api, look_at_files
 from operations.scaffold.macros import Macros
-from operations.scaffold.models import Design
 from operations.scaffold.names import Names, check_name, choose
 from operations.scaffold.writing import write_all
 from operations.variables import source_variables

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from decimal import Decimal
 
+from operations.scaffold.design import Design
 from operations.scaffold.fields import Field
-from operations.scaffold.models import Design
 
 # So many columns are judged by a suite; more are added where somebody knows what they mean.
 _MOST_COLUMNS = 10
