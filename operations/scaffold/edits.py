@@ -107,7 +107,8 @@ def _member(node: Any, name: str) -> tuple[Any, Any] | None:
 def _behind(text: str, node: Any, lines: Sequence[str], indent: int) -> str:
     """`text` with lines behind a block, before the blank lines and comments that belong to what follows it."""
     rows = text.splitlines(keepends=True)
-    stop = node.end_mark.line + (1 if node.end_mark.column and node.end_mark.line < len(rows) else 0)
+    # A block ends where the next thing begins, or with a text whose last line has no end.
+    stop = len(rows) if node.end_mark.index >= len(text) else node.end_mark.line
     while stop and (not rows[stop - 1].strip() or _is_comment_before(rows[stop - 1], indent)):
         stop -= 1
     if rows[stop - 1][-1:] != "\n":
