@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 from pydantic import ValidationError
 
@@ -75,10 +76,14 @@ def look_at_api(settings: Settings, name: str, asked: Asked, variables: Mapping[
             if paging:
                 entry["pagination"] = paging
             guesses.append(told)
-            records, is_all = prober.records(entry)
+            items, is_all = prober.records(entry)
         except AnswerError as error:
             raise _explained(error, asked) from None
-    return Looked(entry, records, guesses, is_all)
+    # An item that is no object becomes a dead letter.
+    records = items.filter(pc.starts_with(items["record"], "{"))
+    if not records.num_rows:
+        raise SourceError("no item of the list is an object", where=asked.url, fix="say where with --records-path")
+    return Looked(entry, records, guesses, is_all, items.num_rows - records.num_rows)
 
 
 def auth_entry(text: str) -> dict[str, str]:

@@ -65,7 +65,7 @@ def new_source(root: Path, wish: Wish, say: Say, *, dry_run: bool) -> None:
     found = profile(looked.records, Macros(root), is_json=looked.is_json)
     key, told = _key(found, wish, names.things)
     plan = _plan(root, names, looked, found, key, is_new_domain=is_new_domain)
-    plan.guesses.extend([told, *_told_of_fields(found, looked)])
+    plan.guesses.extend([told, *_told_of_fields(found, looked, key)])
     if dry_run:
         for path, text in plan.new.items():
             say(f"--- {path}\n{text}")
@@ -210,7 +210,7 @@ def _require_settings(text: bytes) -> None:
 # Telling
 
 
-def _told_of_fields(found: Profile, looked: Looked) -> Iterator[str]:
+def _told_of_fields(found: Profile, looked: Looked, key: tuple[Field, ...]) -> Iterator[str]:
     share = "all" if looked.is_all else "the first"
     yield f"looked at {share} {counted(found.count, 'record')}, {counted(len(found.fields), 'field')}"
     if looked.broken:
@@ -226,7 +226,7 @@ def _told_of_fields(found: Profile, looked: Looked) -> Iterator[str]:
     for name, why in list(found.left.items())[:_MOST_TOLD]:
         yield f"left in raw: {name}: {why}"
     yield "freshness and the bounds of the suites: guessed; set them once you know how the source behaves"
-    if looked.kind == "api" and not any(field.is_unique for field in found.fields):
+    if looked.kind == "api" and not key:
         yield "without a key, records that an API serves again on a changed page count again"
 
 

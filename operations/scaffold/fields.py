@@ -100,10 +100,12 @@ def profile(records: pa.Table, macros: Macros, *, is_json: bool) -> Profile:
         listed = ", ".join(f"{column} as c{place}" for place, column in enumerate(columns))
         inner = f"select {macros('json_parsed', 'record', **_parts(raw, documents))} as fields from records"
         connection.execute(f"create table looked as select {listed} from ({inner if is_json else 'from records'})")
-        found = [
-            _field(connection, macros, f"c{place}", key, name, is_document=key in documents)
-            for place, (key, name) in enumerate(zip(raw, names, strict=True))
-        ]
+        found = []
+        for place, (key, name) in enumerate(zip(raw, names, strict=True)):
+            if _has_nul(connection, f"c{place}", is_document=key in documents):
+                left[repr(key[:60])] = "it holds NUL characters, which Postgres does not take"
+            else:
+                found.append(_field(connection, macros, f"c{place}", key, name, is_document=key in documents))
         return Profile(tuple(found), records.num_rows, left)
 
 
@@ -140,6 +142,12 @@ def _parts(raw: Sequence[str], documents: set[str]) -> dict[str, list[str]]:
 
 def _json_columns(keys: Mapping[str, Sequence[str]], documents: set[str], macros: Macros) -> list[str]:
     return [macros("json_document" if key in documents else "json_text", "fields", key) for key in keys]
+
+
+def _has_nul(connection: duckdb.DuckDBPyConnection, column: str, *, is_document: bool) -> bool:
+    nul = "'\\u0000'" if is_document else "chr(0)"
+    row = connection.execute(f"select coalesce(bool_or(contains({column}, {nul})), false) from looked").fetchone()
+    return row is not None and bool(row[0])
 
 
 def _field(
@@ -207,12 +215,13 @@ def guess_key(found: Profile, things: str) -> tuple[Field | None, str]:
     for name in best:
         for field in unique:
             if field.name == name:
-                return field, f"{seen}, and named as keys are: sure, as long as the next files agree"
+                sure = "sure, as long as the next files agree" if found.count >= ENOUGH_TO_TELL else "likely"
+                return field, f"{seen}, and named as keys are: {sure}"
     for field in unique:
         if _GOOD_KEYS.search(field.name) and field.kind != "document":
             return field, f"{seen}, and named as keys are: likely"
-    first = found.fields[0]
-    if found.count >= ENOUGH_TO_TELL and first in unique and first.kind in ("text", "whole"):
+    first = found.fields[0] if found.fields else None
+    if first is not None and found.count >= ENOUGH_TO_TELL and first in unique and first.kind in ("text", "whole"):
         return first, f"{seen}, and the first column: look whether it is meant as the key"
     return None, ""
 

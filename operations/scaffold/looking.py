@@ -254,12 +254,12 @@ def _is_keyed(value: Any) -> bool:
 
 
 def lists_in(body: Any, depth: int = 4, path: tuple[str, ...] = ()) -> Iterator[tuple[str, list[Any]]]:
-    """Every list of objects in an object, with its dotted path; lists inside of these are no further ones."""
+    """Every list of objects, most items at least, with its dotted path; lists inside of these are no further ones."""
     if isinstance(body, dict) and depth:
         for key, value in islice(body.items(), MOST_RECORDS):
             if "." in key or not key:
                 continue
-            if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+            if isinstance(value, list) and 2 * sum(isinstance(one, dict) for one in value) > len(value):
                 yield ".".join((*path, key)), value
             elif isinstance(value, dict) and not (depth < 4 and _is_keyed(value)):
                 yield from lists_in(value, depth - 1, (*path, key))

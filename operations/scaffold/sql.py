@@ -61,7 +61,7 @@ select * from renamed
 
 def _renamed(field: Field) -> str:
     raw = column_of("source", field.raw)
-    return raw if raw == f"source.{field.name}" else f"{raw} as {field.name}"
+    return raw if raw == f"source.{field.name}" else _aliased(raw, field.name)
 
 
 def staging_json(design: Design) -> str:
@@ -76,7 +76,7 @@ def staging_json(design: Design) -> str:
         columns.append(
             (
                 _group(design, field, typed=False),
-                f"{{{{ {macro}('parsed.fields', {_literal(field.raw)}) }}}} as {field.name}",
+                _aliased(f"{{{{ {macro}('parsed.fields', {_literal(field.raw)}) }}}}", field.name),
             )
         )
     return f"""with source as (
@@ -125,13 +125,13 @@ def judged(design: Design) -> str:
     """The intermediate model: values, the rules that a record breaks, its outcome."""
     cte = design.names.cte
     key = [(field, design.helper(field, "value")) for field in design.key]
-    values = [f"nullif(trim({cte}.{field.name}), '') as {value}" for field, value in key]
+    values = [_aliased(f"nullif(trim({cte}.{field.name}), '')", value) for field, value in key]
     rules = []
     for field, value in key:
         rules.append((field, f"case when typed.{value} is null then '{field.name}_missing' end"))
     for field in design.typed:
         value = design.helper(field, "value")
-        values.append(f"{{{{ {KINDS[field.kind][0]}('trim({cte}.{field.name})') }}}} as {value}")
+        values.append(_aliased(f"{{{{ {KINDS[field.kind][0]}('trim({cte}.{field.name})') }}}}", value))
         condition = f"typed.{value} is null and trim(typed.{field.name}) <> ''"
         rules.append((field, f"case when {condition} then '{field.name}_unreadable' end"))
     failed = [design.helper(field, "failed") for field, _ in rules]
@@ -221,14 +221,20 @@ select * from final
 
 
 def _fitted(rule: str) -> str:
-    """A rule on one line, or on three where that would be too long."""
+    """A rule on one line, or part by part where that would be long."""
     if len(rule) <= 70:
         return rule
-    return (
-        rule.replace("case when ", "case\n            when ")
-        .replace(" end", "\n        end")
-        .replace(" then '", "\n                then '")
-    )
+    parts = {"case when ": "case\n            when\n                ", " end": "\n        end"}
+    parts |= {" and trim": "\n                and trim", " then ": "\n                then "}
+    for part, longer in parts.items():
+        rule = rule.replace(part, longer)
+    return rule
+
+
+def _aliased(expression: str, name: str) -> str:
+    """An expression under a name, which goes to the next line where one would be too long."""
+    line = f"{expression} as {name}"
+    return line if len(line) + 10 <= WIDTH else f"{expression}\n            as {name}"
 
 
 def outcomes(design: Design) -> str:

@@ -29,6 +29,7 @@ def _raw(design: Design, count: int) -> str:
     filled = [*design.key, *(field for field in filled if field not in design.key)][:_MOST_COLUMNS]
     of_fields = "fields" if design.is_json else "columns"
     judged = _filled(design, filled, count) if filled else ""
+    new_records = f'    new_records = history.unreleased("{name}", "_loaded_at")\n' if filled else ""
     measure = "from expectations.measure import ExpectMeasureToBeBetween\n" if filled else ""
     return f'''"""raw.{name}: the records arrive whole, with the {of_fields} that staging reads."""
 
@@ -49,7 +50,7 @@ STALE_AFTER = timedelta(days=35)
 
 def build(history: History) -> gx.ExpectationSuite:
     """The suite of one judgement."""
-    return gx.ExpectationSuite(
+{new_records}    return gx.ExpectationSuite(
         name="{name}",
         expectations=[
             *_raw.shape("{name}", COLUMNS, history),
@@ -87,7 +88,7 @@ def _filled(design: Design, fields: Sequence[Field], count: int) -> str:
 {shares}
                         from (
                             select {texts} as texts
-                            from {{{{batch}}}} where {{history.unreleased("{design.names.source}", "_loaded_at")}}
+                            from {{{{batch}}}} where {{new_records}}
                         )
                     ) on columns(*) into name name value filled_pct)
                 """,
@@ -131,17 +132,17 @@ def _mean(field: Field, count: int) -> str:
     assert field.low is not None
     assert field.high is not None
     if field.low >= 0 and field.mean > 0:
-        low, high, why = field.mean / 2, field.mean * 2, "half or double of it is another unit or other data"
+        low, high, why = field.mean / 2, field.mean * 2, "half or double is another unit or other data"
     else:
         span = field.high - field.low or Decimal(1)
-        low, high, why = field.low - span, field.high + span, "far outside of all values is another unit or other data"
-    seen = f"the mean was {_number(field.mean)} in {count:,} record{'' if count == 1 else 's'}"
+        low, high, why = field.low - span, field.high + span, "far beyond all values is another unit"
+    seen = f"Mean {_number(field.mean)} in {count:,} record{'' if count == 1 else 's'} at first"
     return f"""            gxe.ExpectColumnMeanToBeBetween(
                 column="{field.name}",
                 min_value={_number(low)},
                 max_value={_number(high)},
                 severity="warning",
-                notes="At first {seen}; {why}.",
+                notes="{seen}; {why}.",
             ),
 """
 
@@ -161,6 +162,7 @@ KEY = ("source", "content_hash", "line")
 
 def build(history: History) -> gx.ExpectationSuite:
     """The suite of one judgement."""
+    new_records = history.unreleased("{name}", "loaded_at")
     rejected = "count(*) filter (where outcome = 'rejected')"
     return gx.ExpectationSuite(
         name="{name}",
@@ -173,9 +175,7 @@ def build(history: History) -> gx.ExpectationSuite:
                         count(*) as element_count,
                         {{rejected}} as unexpected_count
                     from {{{{batch}}}}
-                    where
-                        {{history.unreleased("{name}", "loaded_at")}}
-                        and {{history.judged_together("source")}}
+                    where {{new_records}} and {{history.judged_together("source")}}
                 """,
                 max_value=history.failure_threshold_percent,
                 notes="FAILURE_THRESHOLD_PERCENT, over the records that no release has yet.",

@@ -241,16 +241,24 @@ def test_without_a_key_a_file_counts_in_its_newest_version(bare: Project) -> Non
     assert bare.query("select record_left, record_right, count(*) from pairs group by 1, 2") == [("c", "d", 20)]
 
 
+def _hostile_row(headings: Sequence[str], row: int) -> list[str]:
+    """A value for each heading; numbers and days under those that are long."""
+    long = {55: str(row), 116: "2026-01-05"}
+    return [long.get(len(heading), f"v{row} {{{{ 1 }}}}") for heading in headings]
+
+
 def test_hostile_names_stay_names(bare: Project) -> None:
     headings = ["select", "SELECT", "", "{{ 1 }}", "'; drop table x; --", "# no", "a: b", "two\nlines", '"', "naïve"]
     headings += ["名前", "id id", "source", "line", "created_at", "1st", "user", "{% raw %}", "order", "group"]
     reserved = "select keyword_name from duckdb_keywords() where keyword_category in ('reserved', 'type_function')"
     headings += [word for (word,) in duckdb.execute(reserved).fetchall()]
+    long = "the number of all that was ever counted in this heading"
+    headings += [long, f"{long} on the {'very ' * 9}long day"]
     headings += [f"column {number}" for number in range(200 - len(headings))]
     path = bare.root / "inbox" / "{{ 1 }} '#: x.csv"
     path.parent.mkdir()
     with path.open("w", newline="") as stream:
-        csv.writer(stream).writerows([headings, *([f"v{row} {{{{ 1 }}}}"] * 200 for row in range(30))])
+        csv.writer(stream).writerows([headings, *(_hostile_row(headings, row) for row in range(30))])
     keys = ["id", "ID", "a.b", "$type", "it's", 'say "x"', "{{ 1 }}", "back\\slash", "two\nlines", "", "#", "é", "from"]
     records = [{key: f"{key} {number} {{% x %}}" for key in keys} for number in range(30)]
     (bare.root / "inbox" / "odd.json").write_text(json.dumps(records))
@@ -265,6 +273,22 @@ def test_hostile_names_stay_names(bare: Project) -> None:
     ]
     _lint(bare)
     assert _unit_tests(bare) == 3
+
+
+def test_fields_that_postgres_cannot_take_stay_in_raw(bare: Project) -> None:
+    records = [{"id": number, "text": "a\0b" if number == 7 else "ab", "more": [f"{number}\0"]} for number in range(30)]
+    (bare.root / "inbox").mkdir()
+    (bare.root / "inbox" / "odd.ndjson").write_text("".join(json.dumps(record) + "\n" for record in records))
+    told = _new(bare, "odd__texts", "inbox/odd.ndjson")
+    assert told.count("it holds NUL characters, which Postgres does not take") == 2
+    assert _run(bare)["odd__texts"]["published"] == 30
+
+
+def test_the_bundled_api_is_started_for_the_address_that_names_it(bare: Project) -> None:
+    told = _new(bare, "talent__staff", "${API_BASE_URL}/employees", "--domain", "staff", "--dry-run")
+    assert 'url: "${API_BASE_URL}/employees"' in told
+    assert "records_path data: the only list of objects in the answer, sure" in told
+    assert "pagination link_header: the answer has a Link header, and the second page was there" in told
 
 
 def test_what_is_there_is_never_overwritten(bare: Project) -> None:
@@ -366,6 +390,7 @@ def test_a_file_that_holds_no_records_is_refused_in_one_line(bare: Project, name
         (200, '{"name": "Ann", "tags": ["a"]}', "the answer holds no list of records"),
         (200, '{"a": [{"id": 1}], "b": {"c": [{"id": 1}]}}', "a (1), b.c (1)"),
         (200, "[]", "the answer holds no list of records"),
+        (200, "[1, 2]", "no item of the list is an object"),
         (200, '{"data": [{"id": 1}], "total": 900}', "--pagination"),
     ],
 )
