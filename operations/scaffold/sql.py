@@ -160,7 +160,7 @@ def judged(design: Design) -> str:
         columns.append(
             (
                 _group(design, field, typed=True),
-                f"ranked.{value}" + ("" if value == field.name else f" as {field.name}"),
+                f"ranked.{value}" if value == field.name else _aliased(f"ranked.{value}", field.name),
             )
         )
     outcome = f"""case

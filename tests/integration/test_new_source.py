@@ -284,8 +284,15 @@ def test_fields_that_postgres_cannot_take_stay_in_raw(bare: Project) -> None:
     assert _run(bare)["odd__texts"]["published"] == 30
 
 
-def test_the_bundled_api_is_started_for_the_address_that_names_it(bare: Project) -> None:
-    told = _new(bare, "talent__staff", "${API_BASE_URL}/employees", "--domain", "staff", "--dry-run")
+def test_the_bundled_api_is_started_for_the_address_that_names_it(tmp_path: Path, postgres: str) -> None:
+    told = _new(
+        _project(tmp_path, postgres, ("employees",)),
+        "talent__staff",
+        "${API_BASE_URL}/employees",
+        "--domain",
+        "staff",
+        "--dry-run",
+    )
     assert 'url: "${API_BASE_URL}/employees"' in told
     assert "records_path data: the only list of objects in the answer, sure" in told
     assert "pagination link_header: the answer has a Link header, and the second page was there" in told
