@@ -18,6 +18,7 @@ from foundation.imports import refuse_import
 from foundation.settings import Settings, load_settings
 from foundation.telemetry import switch_off_telemetry
 from operations.letters import cli as letters_cli
+from operations.scaffold import cli as scaffold_cli
 
 if TYPE_CHECKING:
     from operations.letters.replay import Replay
@@ -362,6 +363,7 @@ def _run(
 
 
 app.add_typer(letters_cli.commands(_settings, _console), name="deadletters")
+app.add_typer(scaffold_cli.commands(_root, _console), name="new")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""`penstock new`: a source that is looked at once becomes an entry, models, suites and tests."""
