@@ -1,0 +1,50 @@
+{#- A table: what lies in lists is unnested and parsed once, for five children and the rules. -#}
+{{ config(materialized='table') }}
+
+{%- set kinds = {
+    'publisher': 'publishers', 'maintainer': 'maintainers', 'licence': 'licences', 'keyword': 'keywords',
+    'resource': 'resources',
+} %}
+
+with normalised as (
+    select * from {{ ref('int_catalogue__normalised') }}
+),
+
+lists as (
+    {%- for kind, column in kinds.items() %}
+    select
+        normalised.record_id,
+        '{{ kind }}' as kind,
+        {{ json_elements('normalised.' ~ column) }} as elements
+    from normalised
+    {%- if not loop.last %}
+    union all
+    {%- endif %}
+    {%- endfor %}
+    {{ computed_once() }}
+),
+
+unnested as (
+    select
+        lists.record_id,
+        lists.kind,
+        {{ array_elements('lists.elements') }} as element,
+        {{ array_places('lists.elements') }} as place
+    from lists
+),
+
+final as (
+    select
+        -- ids
+        unnested.record_id,
+        -- text
+        cast(unnested.kind as {{ text_type() }}) as kind,
+        unnested.element,
+        {{ json_shape('unnested.element') }} as shape,
+        {{ tidied(json_scalar('unnested.element'), 'true') }} as text_value,
+        -- numerics
+        cast(unnested.place as bigint) as place
+    from unnested
+)
+
+select * from final
