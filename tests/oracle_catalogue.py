@@ -21,7 +21,9 @@ class Catalogue:
 
 def fold(text: object) -> str | None:
     """The text on one line, None where nothing is left."""
-    return " ".join(str(text).replace("\u200b", " ").replace("\ufeff", " ").split()) or None if text is not None else None
+    return (
+        " ".join(str(text).replace("\u200b", " ").replace("\ufeff", " ").split()) or None if text is not None else None
+    )
 
 
 def label(text: str) -> str:

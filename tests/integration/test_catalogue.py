@@ -1,17 +1,22 @@
 """The catalogue of data sets: hundreds of records that are fetched one by one, each failing alone."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
+from foundation.warehouse import PostgresWarehouse, Warehouse, open_warehouse
 from tests.conftest import ROOT, Project, copy_tree, create_database
 from tests.dataset_server import FAULTS, DatasetServer, dataset_server
+from tests.integration.test_postgres_warehouse import url_of
 from tests.oracle_catalogue import Catalogue, read_catalogue
 
 SAMPLE = ROOT / "sample_data" / "catalogue"
@@ -30,22 +35,17 @@ def oracle_of(records: Mapping[str, bytes], rejected: Mapping[str, Any]) -> Cata
     return read_catalogue(json.loads(line) for slug, line in records.items() if slug not in rejected)
 
 
-def published(project: Project) -> Catalogue:
-    """What the target shows, as the oracle spells it."""
-    found = Catalogue()
-    some = next(iter(read_catalogue([json.loads(SAMPLE.joinpath("datasets.ndjson").read_bytes().split(b"\n")[0])]).datasets.values()))
-    for slug, *values in project.query(f"select slug, {', '.join(some)} from datasets"):
-        found.datasets[slug] = dict(zip(some, values, strict=True))
-    found.keywords = set(project.query("select slug, keyword from dataset_keywords"))  # type: ignore[arg-type]
-    return found
-
-
-def assert_equal(project: Project, expected: Catalogue) -> None:
-    found = published(project)
-    assert found.datasets.keys() == expected.datasets.keys()
+def assert_shown(project: Project, expected: Catalogue) -> None:
+    """That the target shows just that, row by row."""
+    names = list(next(iter(expected.datasets.values())))
+    found = {
+        slug: dict(zip(names, values, strict=True))
+        for slug, *values in project.query(f"select slug, {', '.join(names)} from datasets")
+    }
+    assert found.keys() == expected.datasets.keys()
     for slug, row in expected.datasets.items():
-        assert found.datasets[slug] == row, slug
-    assert found.keywords == expected.keywords
+        assert found[slug] == row, slug
+    assert set(project.query("select slug, keyword from dataset_keywords")) == expected.keywords
     assert dict(project.query("select publisher, count_datasets from publisher_summary")) == {
         publisher: len(slugs) for publisher, slugs in expected.publishers.items()
     }
@@ -96,7 +96,7 @@ def hurry(project: Project) -> None:
 def test_the_sample_is_published_as_an_oracle_reads_it(sample_run: Project, expected: dict[str, Any]) -> None:
     records = read_lines(SAMPLE / "datasets.ndjson")
     assert len(records) == expected["listed"]
-    assert_equal(sample_run, oracle_of(records, expected["rejected"]))
+    assert_shown(sample_run, oracle_of(records, expected["rejected"]))
     books = {each["source"]: each for each in sample_run.summary["sources"]}
     assert (books["registry__datasets"]["loaded"], books["registry__datasets"]["rejected"]) == (120, 0)
     assert (books[DETAILS]["loaded"], books[DETAILS]["rejected"]) == (120, len(expected["rejected"]))
@@ -105,3 +105,152 @@ def test_the_sample_is_published_as_an_oracle_reads_it(sample_run: Project, expe
 
 def test_every_rejected_record_has_its_reasons(sample_run: Project, expected: dict[str, Any]) -> None:
     assert dict(ask(sample_run, "select slug, failed_rules from marts.rejected_datasets")) == expected["rejected"]
+
+
+MARTS = {
+    "datasets": "* exclude (fetched_at)",
+    "dataset_keywords": "*",
+    "publisher_summary": "* exclude (last_fetched_at)",
+    "fetch_reliability": "* exclude (first_fetched_at, last_fetched_at)",
+    "rejected_datasets": "* exclude (load_id, run_id, loaded_at)",
+    "outcomes_catalogue": "* exclude (load_id, run_id, loaded_at)",
+}
+
+
+def marts(warehouse: Warehouse) -> dict[str, Any]:
+    """Columns, types and rows of every mart, without what differs from run to run."""
+    found = {}
+    with open_warehouse(warehouse, read_only=True) as connection:
+        for mart, columns in MARTS.items():
+            described = connection.execute(f"describe select {columns} from marts.{mart}").fetchall()
+            rows = connection.execute(f"select {columns} from marts.{mart} order by all").fetchall()
+            found[mart] = ([column[:2] for column in described], rows)
+    return found
+
+
+def test_both_engines_build_the_same_marts(sample_run: Project, tmp_path: Path, postgres: str) -> None:
+    project = make_project(tmp_path, postgres)
+    warehouse = PostgresWarehouse(url_of(create_database(postgres)))
+    done = project.run("run", WAREHOUSE_URL=warehouse.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert marts(warehouse) == marts(sample_run.root / ".penstock" / "warehouse.duckdb")
+
+
+def test_what_failed_is_listed_published_around_and_asked_for_alone(registry: tuple[Project, DatasetServer]) -> None:
+    project, server = registry
+    chosen = list(server.records)[::10]
+    kinds = dict(zip(chosen, list(FAULTS) * 3, strict=False))
+    server.faults = {slug: FAULTS[kind][0] for slug, kind in kinds.items()}
+
+    began = datetime.now(UTC)
+    done = project.run("run", API_BASE_URL=server.url)
+    assert done.returncode == 4, done.stdout + done.stderr
+    summary = project.summary
+    assert (summary["status"], len(chosen)) == ("partial", 12)
+    assert "12 ids without a usable answer" in done.stderr + done.stdout
+    assert "penstock replay --source registry__dataset_details" in done.stderr + done.stdout
+    rejected = json.loads((SAMPLE / "expected.json").read_text())["rejected"]
+    good = {slug: line for slug, line in server.records.items() if slug not in chosen}
+    assert_shown(project, oracle_of(good, rejected))
+    assert server.most_at_once <= 4
+
+    # Each failure is told whole: in the result, ...
+    failed = {each["id"]: each for each in summary["result"]["failed"]}
+    assert failed.keys() == set(chosen)
+    for slug, each in failed.items():
+        _, stage, reason = FAULTS[kinds[slug]]
+        assert (each["source"], each["stage"], each["error_type"], each["attempts"]) == (DETAILS, stage, reason, 2)
+        assert each["message"]
+        assert began <= datetime.fromisoformat(each["first_attempt_at"]) <= datetime.now(UTC)
+        assert each["first_attempt_at"] <= each["last_attempt_at"]
+    (ids,) = summary["result"]["ids"]
+    assert (ids["successful"]["count"], ids["failed"]["count"], ids["success_rate_percent"]) == (108, 12, 90.0)
+    # ... and as letters.
+    listed = json.loads(
+        project.run("deadletters", "list", "--ids", "--json", "--stage", "fetch", "--stage", "parse").stdout
+    )
+    assert Counter(each["reasons"] for each in listed) == Counter(FAULTS[kind][2] for kind in kinds.values())
+    assert {(each["attempts"], each["state"]) for each in listed} == {(2, "open")}
+    found = (
+        "count_asked, count_fetched, count_failed, count_failed_fetching, count_failed_parsing, count_failed_attempts"
+    )
+    query = f"select {found}, success_rate_pct from fetch_reliability where source = '{DETAILS}'"
+    assert project.query(query) == [(120, 108, 12, 8, 4, 24, Decimal("90.00"))]
+
+    # A replay asks for them and for nothing else, two of them still fail.
+    server.asked.clear()
+    server.faults = {slug: FAULTS["500"][0] for slug in chosen[:2]}
+    done = project.run("replay", "--source", DETAILS, API_BASE_URL=server.url)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert server.asked == Counter(chosen) + Counter(chosen[:2])
+    # So does the next run, which finds the last two well.
+    server.asked.clear()
+    server.faults = {}
+    done = project.run("run", API_BASE_URL=server.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert server.asked == Counter(chosen[:2])
+    assert_shown(project, oracle_of(server.records, rejected))
+    states = json.loads(project.run("deadletters", "list", "--ids", "--json", "--state", "open").stdout)
+    assert [each for each in states if each["stage"] in ("fetch", "parse")] == []
+
+
+def test_a_run_that_goes_on_asks_for_what_failed_and_keeps_its_id(registry: tuple[Project, DatasetServer]) -> None:
+    project, server = registry
+    chosen = list(server.records)[5:8]
+    server.faults = {slug: FAULTS["dropped"][0] for slug in chosen}
+    assert project.run("run", API_BASE_URL=server.url).returncode == 4
+    run_id = project.summary["run_id"]
+    server.asked.clear()
+    server.faults = {}
+    done = project.run("run", "--resume", API_BASE_URL=server.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (project.summary["run_id"], project.summary["status"]) == (run_id, "succeeded")
+    assert server.asked == Counter(chosen)
+    rejected = json.loads((SAMPLE / "expected.json").read_text())["rejected"]
+    assert_shown(project, oracle_of(server.records, rejected))
+
+
+def test_one_that_fails_later_keeps_the_row_that_it_had(registry: tuple[Project, DatasetServer]) -> None:
+    project, server = registry
+    file = project.root / "penstock.yml"
+    file.write_text(file.read_text().replace(", refresh_hours: 20", ""))
+    assert project.run("run", API_BASE_URL=server.url).returncode == 0
+    rejected = json.loads((SAMPLE / "expected.json").read_text())["rejected"]
+    slug, *others = (each for each in server.records if each not in rejected)
+    changed = json.loads(server.records[others[0]]) | {"Name": "Another Name"}
+    server.records = dict(server.records) | {others[0]: json.dumps(changed).encode()}
+    server.asked.clear()
+    server.faults = {slug: FAULTS["truncated"][0]}
+    done = project.run("run", API_BASE_URL=server.url)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert len(server.asked) == 120  # no age is given from which on an answer is asked for anew
+    assert_shown(project, oracle_of(server.records, rejected))
+    assert project.query(f"select name from datasets where slug = '{others[0]}'") == [("Another Name",)]
+
+
+def test_an_earlier_run_can_be_built_again_after_later_ones(sample_run: Project, tmp_path: Path, postgres: str) -> None:
+    root = tmp_path / "pen stock"
+    shutil.copytree(sample_run.root, root)
+    copied = conninfo_to_dict(sample_run.dsn)["dbname"]
+    project = Project(root, create_database(postgres, str(copied)))
+    run_id = project.summary["run_id"]
+    done = project.run("run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = project.run("rebuild", "--as-of", run_id)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fetch_reliability" in done.stdout
+    assert "DIFFERS" not in done.stdout
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason="the records of a real registry are not on this machine")
+def test_a_real_registry_is_published_as_an_oracle_reads_it(tmp_path: Path, postgres: str) -> None:
+    project = make_project(tmp_path, postgres)
+    hurry(project)
+    records = read_lines(REAL)
+    with dataset_server(records) as server:
+        done = project.run("run", API_BASE_URL=server.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    expected = oracle_of(records, {})
+    assert (len(records), len(expected.datasets), len(expected.keywords)) == (1141, 1141, 8048)
+    assert ask(project, "select count(*) from marts.rejected_datasets") == [(0,)]
+    assert_shown(project, expected)

@@ -204,7 +204,9 @@ class ApiReader:
     def _answers(self, client: ApiClient, start: int) -> Iterator[Page | Failure]:
         """The answers for the ids from the number `start` on; what goes wrong with one of them stops no other."""
         numbered = list(enumerate(self.ids or [], start=1))[start - 1 :]
-        waiting = iter([(number, identifier) for number, identifier in numbered if not self._is_fresh(client, identifier)])
+        waiting = iter(
+            [(number, identifier) for number, identifier in numbered if not self._is_fresh(client, identifier)]
+        )
         ahead: deque[tuple[int, str, Future[Answer] | None]] = deque()
         failures: list[Failure] = []
         is_answered = False
