@@ -245,8 +245,8 @@ class ForEach(Section):
     field: str = Field(description="Dotted path in the record of the other source.")
     refresh_hours: Annotated[float, Field(ge=0)] = Field(
         0,
-        description="An id whose answer is not that old is not asked for again; 0: all are, in every run. One without an "
-        "answer always is.",
+        description="An id whose answer is not that old is not asked for again, one without an answer always is. 0: "
+        "every run asks for all of them.",
     )
 
 

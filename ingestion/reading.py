@@ -63,7 +63,7 @@ class PartResult:
         if not self.unanswered:
             return None
         count = self.unanswered.total()
-        reasons = ", ".join(f"{reason} {often:,}" for reason, often in self.unanswered.most_common())
+        reasons = ", ".join(f"{often:,} {reason}" for reason, often in self.unanswered.most_common())
         what = f"{self.part.source}: {count:,} {'id' if count == 1 else 'ids'} without a usable answer: {reasons}"
         return SourceError(what, fix=f"penstock replay --source {self.part.source} asks for them alone").one_line()
 

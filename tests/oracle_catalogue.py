@@ -6,7 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_TAGS = "a b br code div em h1 h2 h3 h4 h5 h6 i img li ol p pre span strong sub sup table tbody td th tr u ul".split()
+_TAGS = {
+    *("a", "b", "br", "code", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "i", "img", "li", "ol", "p", "pre"),
+    *("span", "strong", "sub", "sup", "table", "tbody", "td", "th", "tr", "u", "ul"),
+}
 _TAG = re.compile(r"</?([A-Za-z][A-Za-z0-9]*)(?:[ \n/][^<>]*)?>")
 
 
