@@ -40,14 +40,14 @@ def _volume(booked: int) -> Expectation:
     )
 
 
-def filled_columns(table: str, columns: Sequence[str], history: History) -> list[Expectation]:
+def filled_columns(table: str, columns: Sequence[str], history: History, key: str = "id") -> list[Expectation]:
     """Keys and values of a CSV source: in what is not released yet, no column that matters lies empty."""
     values = ", ".join(quote_identifier(column) for column in columns)
-    return _filled(table, columns, f"[{values}]", history)
+    return _filled(table, columns, f"[{values}]", history, key)
 
 
-def filled_fields(table: str, fields: Sequence[str], history: History, *, key: str = "id") -> list[Expectation]:
-    """Keys and values of a JSON or API source: the same for fields of the column `record`, one of them `key`."""
+def filled_fields(table: str, fields: Sequence[str], history: History, key: str = "id") -> list[Expectation]:
+    """Keys and values of a JSON or API source: the same for the fields of the column `record`."""
     paths = ", ".join(quote_literal(f"$.{name}") for name in fields)
     # All paths in one call, so that each record is parsed once.
     return _filled(table, fields, f"json_extract_string(record, [{paths}])", history, key)
@@ -77,7 +77,7 @@ def _filled(table: str, names: Sequence[str], values: str, history: History, key
             """,
             min_value=90,
             severity="warning",
-            notes=f"Many rows without {key}: the source was read wrongly. Single ones are rejected one by one in dbt.",
+            notes="Many rows without a key: the source was read wrongly. Single ones are rejected one by one in dbt.",
         ),
         ExpectMeasureToBeBetween(
             measure="emptiest_column_filled_pct",
@@ -92,15 +92,13 @@ def _filled(table: str, names: Sequence[str], values: str, history: History, key
     ]
 
 
-def freshness(
-    history: History, stale_after: timedelta = STALE_AFTER, why: str = "Staff lists change every week"
-) -> list[Expectation]:
-    """Statistics: the source still delivers; `why` is the reason of `stale_after`."""
+def freshness(history: History, stale_after: timedelta = STALE_AFTER, of: str = "Staff lists") -> list[Expectation]:
+    """Statistics: the source still delivers."""
     return [
         gxe.ExpectColumnMaxToBeBetween(
             column="_loaded_at",
             min_value=history.judged_at - stale_after,
             severity="warning",
-            notes=f"{why}: {stale_after.days} days without a new row is a source that stopped.",
+            notes=f"{of} change more often: {stale_after.days} days without a new row is a source that stopped.",
         ),
     ]

@@ -22,6 +22,6 @@ def build(history: History) -> gx.ExpectationSuite:
         expectations=[
             *_raw.shape("registry__dataset_details", ("record",), history),
             *_raw.filled_fields("registry__dataset_details", FIELDS, history, key="slug"),
-            *_raw.freshness(history, STALE_AFTER, "Somebody edits one of hundreds of data sets every week"),
+            *_raw.freshness(history, STALE_AFTER, "Metadata of hundreds of data sets"),
         ],
     )

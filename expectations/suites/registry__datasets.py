@@ -20,6 +20,6 @@ def build(history: History) -> gx.ExpectationSuite:
         expectations=[
             *_raw.shape("registry__datasets", ("record",), history),
             *_raw.filled_fields("registry__datasets", ("slug", "Name"), history, key="slug"),
-            *_raw.freshness(history, STALE_AFTER, "A registry of hundreds gets a data set every other week"),
+            *_raw.freshness(history, STALE_AFTER, "Lists of hundreds of data sets"),
         ],
     )

@@ -21,16 +21,21 @@ lists as (
     union all
     {%- endif %}
     {%- endfor %}
+),
+
+computed as (
+    select lists.*
+    from lists
     {{ computed_once() }}
 ),
 
 unnested as (
     select
-        lists.record_id,
-        lists.kind,
-        {{ array_elements('lists.elements') }} as element,
-        {{ array_places('lists.elements') }} as place
-    from lists
+        computed.record_id,
+        computed.kind,
+        {{ array_elements('computed.elements') }} as element,
+        {{ array_places('computed.elements') }} as place
+    from computed
 ),
 
 final as (
