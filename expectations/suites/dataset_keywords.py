@@ -29,7 +29,7 @@ def build(history: History) -> gx.ExpectationSuite:
                 "select coalesce(1.0 * count(*) / nullif(count(distinct slug), 0), 0) from {batch}",
                 2,
                 history,
-                "Publishers tag as they always did: two more or less for each data set are a list that is split otherwise.",
+                "Publishers tag as they always did: two more or less for each data set are a list split otherwise.",
             ),
         ],
     )

@@ -51,7 +51,7 @@ def build(history: History) -> gx.ExpectationSuite:
                 _filled("licence_url"),
                 10,
                 history,
-                "Licences are free text, so any share is right; ten points since the last release are another way to write them.",
+                "Licences are free text, so any share is right; ten points since the last release are a new spelling.",
             ),
             _marts.measure_near(
                 "datasets",
@@ -59,7 +59,7 @@ def build(history: History) -> gx.ExpectationSuite:
                 "select coalesce(avg(count_resources), 0) from {batch}",
                 1,
                 history,
-                "Places come one by one: one more or less for each data set since the last release is a list read otherwise.",
+                "Places come one by one: one more or less for each data set is a list that is read otherwise.",
             ),
         ],
     )

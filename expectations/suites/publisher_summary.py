@@ -33,7 +33,7 @@ def build(history: History) -> gx.ExpectationSuite:
                 "select coalesce(1.0 * sum(count_datasets) / nullif(count(*), 0), 0) from {batch}",
                 2,
                 history,
-                "Publishers come and go one by one: two data sets more or less for each are names that are spelt otherwise.",
+                "Publishers come and go one by one: two data sets more or less for each are names spelt otherwise.",
             ),
         ],
     )

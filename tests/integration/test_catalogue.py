@@ -4,7 +4,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import duckdb
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from expectations.gates import run_gate
 from foundation.warehouse import PostgresWarehouse, Warehouse, open_warehouse
 from tests.conftest import ROOT, Project, copy_tree, create_database
 from tests.dataset_server import FAULTS, DatasetServer, dataset_server
@@ -254,3 +255,165 @@ def test_a_real_registry_is_published_as_an_oracle_reads_it(tmp_path: Path, post
     assert (len(records), len(expected.datasets), len(expected.keywords)) == (1141, 1141, 8050)
     assert ask(project, "select count(*) from marts.rejected_datasets") == [(0,)]
     assert_shown(project, expected)
+
+
+SUITES = {"registry__datasets", DETAILS, *MARTS}
+MEASURE, COUNT = "expect_measure_to_be_between", "expect_table_row_count_to_be_between"
+LATER = "loaded_at = loaded_at + interval 1 hour"
+# What is done to a good warehouse, and the check that finds it.
+DEFECTS: dict[str, tuple[str, str, tuple[str, str, str | None, str]]] = {
+    "most data sets are gone": (
+        "marts",
+        "delete from datasets where hash(slug) % 3 > 0",
+        ("datasets", COUNT, None, "critical"),
+    ),
+    "the catalogue has grown beyond belief": (
+        "marts",
+        "insert into datasets select datasets.* replace (slug || i as slug) from datasets, range(3) as t(i)",
+        ("datasets", COUNT, None, "warning"),
+    ),
+    "one name for all": (
+        "marts",
+        "update datasets set name = 'Data'",
+        ("datasets", "expect_column_proportion_of_unique_values_to_be_between", "name", "warning"),
+    ),
+    "most are deprecated": (
+        "marts",
+        "update datasets set is_deprecated = true",
+        ("datasets", MEASURE, "deprecated_pct", "warning"),
+    ),
+    "descriptions are lost": (
+        "marts",
+        "update datasets set description = null where hash(slug) % 2 = 0",
+        ("datasets", MEASURE, "described_pct", "warning"),
+    ),
+    "addresses of licences are lost": (
+        "marts",
+        "update datasets set licence_url = null",
+        ("datasets", MEASURE, "licence_url_filled_pct", "warning"),
+    ),
+    "resources are lost": (
+        "marts",
+        "update datasets set count_resources = 0",
+        ("datasets", MEASURE, "resources_per_dataset", "warning"),
+    ),
+    "keywords are lost": (
+        "marts",
+        "delete from dataset_keywords where hash(slug, keyword) % 3 > 0",
+        ("dataset_keywords", COUNT, None, "critical"),
+    ),
+    "a keyword is a sentence": (
+        "marts",
+        "update dataset_keywords set keyword = repeat('word ', 30) where keyword = 'urban'",
+        ("dataset_keywords", MEASURE, "longest_keyword_characters", "warning"),
+    ),
+    "keywords are split into words": (
+        "marts",
+        "insert into dataset_keywords select slug, keyword || i from dataset_keywords, range(2) as t(i)",
+        ("dataset_keywords", MEASURE, "keywords_per_dataset", "warning"),
+    ),
+    "publishers are lost": ("marts", "truncate publisher_summary", ("publisher_summary", COUNT, None, "critical")),
+    "one publisher for nearly all": (
+        "marts",
+        "update publisher_summary set count_datasets = 5000 where publisher = 'Tarn Volunteers'",
+        ("publisher_summary", MEASURE, "largest_publisher_pct", "warning"),
+    ),
+    "publishers are spelt otherwise": (
+        "marts",
+        "update publisher_summary set count_datasets = 1",
+        ("publisher_summary", MEASURE, "datasets_per_publisher", "warning"),
+    ),
+    "the API answers badly": (
+        "marts",
+        "update fetch_reliability set count_failed = 20, success_rate_pct = 80",
+        ("fetch_reliability", MEASURE, "worst_success_rate_pct", "warning"),
+    ),
+    "failures that nobody tried": (
+        "marts",
+        "update fetch_reliability set count_failed = 20, count_failed_attempts = 0",
+        ("fetch_reliability", MEASURE, "failed_attempts_per_failure", "warning"),
+    ),
+    "the shape of new records has changed": (
+        "marts",
+        f"update outcomes_catalogue set outcome = 'rejected', {LATER} where source = '{DETAILS}' and line = 1",
+        ("outcomes_catalogue", MEASURE, "rejected_pct", "critical"),
+    ),
+    "no outcome at all": ("marts", "truncate outcomes_catalogue", ("outcomes_catalogue", COUNT, None, "critical")),
+    "a clock is wrong": (
+        "marts",
+        "update outcomes_catalogue set loaded_at = loaded_at + interval 9 day",
+        ("outcomes_catalogue", "expect_column_max_to_be_between", "loaded_at", "warning"),
+    ),
+    "a third of the list was never read": (
+        "marts",
+        f"delete from outcomes_catalogue where source = '{DETAILS}' and hash(record_key) % 3 = 0",
+        ("outcomes_catalogue", MEASURE, "listed_without_metadata_pct_critical", "critical"),
+    ),
+    "a tenth of the list was never read": (
+        "marts",
+        f"delete from outcomes_catalogue where source = '{DETAILS}' and hash(record_key) % 10 = 0",
+        ("outcomes_catalogue", MEASURE, "listed_without_metadata_pct_warning", "warning"),
+    ),
+    "the slug has another name": (
+        "raw",
+        """update raw.registry__datasets set _loaded_at = _loaded_at + interval 1 hour,
+            record = replace(record, '"slug"', '"id"')""",
+        ("registry__datasets", MEASURE, "slug_filled_pct", "warning"),
+    ),
+    "a field of the metadata has another name": (
+        "raw",
+        f"""update raw.{DETAILS} set _loaded_at = _loaded_at + interval 1 hour,
+            record = replace(record, '"License"', '"Licence"')""",
+        (DETAILS, MEASURE, "emptiest_column_filled_pct", "warning"),
+    ),
+    "raw has lost rows": (
+        "raw",
+        f"delete from raw.{DETAILS} where hash(record) % 2 = 0",
+        (DETAILS, COUNT, None, "critical"),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def judged(sample_run: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The warehouse of the sample, its view of outcomes as a table that can be spoilt."""
+    file = tmp_path_factory.mktemp("judged") / "warehouse.duckdb"
+    shutil.copy(sample_run.root / ".penstock" / "warehouse.duckdb", file)
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("create table outcomes as select * from marts.outcomes_catalogue")
+        connection.execute("drop view marts.outcomes_catalogue")
+        connection.execute("create table marts.outcomes_catalogue as select * from outcomes")
+    return file
+
+
+def failed_checks(gate: str, warehouse: Path) -> list[tuple[str, str, str | None, str]]:
+    result = run_gate(
+        gate,
+        warehouse,
+        run_id="later",
+        failure_threshold_percent=10,
+        failure_min_records=20,
+        judged_apart=[DETAILS],
+        judged_at=datetime.now(UTC) + timedelta(hours=2),
+    )
+    return [
+        (check.suite, check.expectation, check.column, check.severity)
+        for check in result.failures
+        if check.suite in SUITES
+    ]
+
+
+@pytest.mark.parametrize("gate", ["raw", "marts"])
+def test_a_good_catalogue_passes_every_check(gate: str, judged: Path) -> None:
+    assert failed_checks(gate, judged) == []
+
+
+@pytest.mark.parametrize(("gate", "spoil", "found"), DEFECTS.values(), ids=DEFECTS)
+def test_a_defect_of_the_catalogue_is_found(
+    gate: str, spoil: str, found: tuple[str, str, str | None, str], judged: Path, tmp_path: Path
+) -> None:
+    warehouse = Path(shutil.copy(judged, tmp_path / "warehouse.duckdb"))
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("set TimeZone = 'UTC'; set schema = 'marts'")
+        connection.execute(spoil)
+    assert found in failed_checks(gate, warehouse)
