@@ -71,7 +71,9 @@ def read_catalogue(records: Iterable[Mapping[str, Any]]) -> Catalogue:
         licences = [label(text) for value in listed(record.get("License")) if (text := _text(value))]
         keywords = {text.lower() for value in listed(record.get("Tags")) if (text := _text(value))}
         resources = listed(record.get("Resources"))
-        works = [work for part in (record.get("DataAtWork") or {}).values() for work in part or []]
+        at_work = record.get("DataAtWork")
+        sections = at_work.values() if isinstance(at_work, dict) else []
+        works = [work for section in sections for work in listed(section) if isinstance(work, dict)]
         notice = fold(record.get("DeprecatedNotice"))
         catalogue.datasets[slug] = {
             "name": fold(record["Name"]),
@@ -84,7 +86,7 @@ def read_catalogue(records: Iterable[Mapping[str, Any]]) -> Catalogue:
             "count_resources": len(resources),
             "count_formats": len({kind for each in resources if (kind := fold(each.get("Type")))}),
             "count_authors": len({name for work in works if (name := fold(work.get("AuthorName")))}),
-            "is_deprecated": bool(record.get("Deprecated")) or notice is not None,
+            "is_deprecated": record.get("Deprecated") is True or notice is not None,
         }
         catalogue.keywords |= {(slug, keyword) for keyword in keywords}
         for publisher in publishers:

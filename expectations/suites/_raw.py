@@ -50,7 +50,7 @@ def filled_fields(table: str, fields: Sequence[str], history: History, key: str 
     """Keys and values of a JSON or API source: the same for the fields of the column `record`."""
     paths = ", ".join(quote_literal(f"$.{name}") for name in fields)
     # All paths in one call, so that each record is parsed once.
-    return _filled(table, fields, f"json_extract_string(record, [{paths}])", history, key)
+    return _filled(table, fields, f"try(json_extract_string(record, [{paths}]))", history, key)
 
 
 def _filled(table: str, names: Sequence[str], values: str, history: History, key: str = "id") -> list[Expectation]:

@@ -137,6 +137,54 @@ def test_both_engines_build_the_same_marts(sample_run: Project, tmp_path: Path, 
     assert marts(warehouse) == marts(sample_run.root / ".penstock" / "warehouse.duckdb")
 
 
+GOOD = {"Name": "N", "ManagedBy": "P", "License": "L"}
+ODD: dict[str, tuple[dict[str, Any] | str, list[str] | None]] = {
+    "nul": (GOOD | {"Description": "a\x00b"}, ["record_unreadable"]),
+    "half-a-pair": ('{"slug": "half-a-pair", "Name": "\\ud800"}', ["record_unreadable"]),
+    "other-case": (
+        {"NAME": "N", "managedby": "P", "license": "L"}, ["name_missing", "publisher_missing", "licence_missing"],
+    ),
+    "numbers": (GOOD | {"Name": 7, "Tags": [1, True, "x", None], "License": 5}, None),
+    "values": (GOOD | {"Tags": "One", "Resources": {"Type": "A"}, "ManagedBy": ["P", "[Q](q)"]}, None),
+    "nothing": (GOOD | {"Tags": None, "Resources": None, "Deprecated": None, "DeprecatedNotice": " \n"}, None),
+    "empty": (GOOD | {"Tags": [], "Resources": [], "DataAtWork": {}, "Contact": "", "Deprecated": "no"}, None),
+    "works": (GOOD | {"DataAtWork": {"Tutorials": {"AuthorName": "A"}, "Tools & Applications": ["x"]}}, None),
+    "escaped": (GOOD | {"Escaped": "\\ud800"}, None),
+    "no-works": (GOOD | {"DataAtWork": ["Tutorials"]}, None),
+    "work-text": (GOOD | {"DataAtWork": "Tutorials"}, None),
+    "objects": (
+        {"Name": {"a": 1}, "ManagedBy": {}, "License": [[]], "Tags": [{}], "Resources": [None], "Deprecated": [1]},
+        ["name_unreadable", "keywords_unreadable", "resources_unreadable", "deprecated_unreadable",
+         "publisher_unreadable", "licence_unreadable"],
+    ),
+    "spaces": (GOOD | {"Name": "\u3000N\u00a0\t N\n", "Tags": [" A\n b", "a B"], "ManagedBy": "P\u200b"}, None),
+}  # fmt: skip
+
+
+def odd_record(slug: str) -> bytes:
+    record = ODD[slug][0]
+    return record.encode() if isinstance(record, str) else json.dumps({"slug": slug} | record).encode()
+
+
+def test_odd_records_are_read_or_rejected_alike_by_both_engines(tmp_path: Path, postgres: str) -> None:
+    project = make_project(tmp_path, postgres)
+    records = {slug: odd_record(slug) for slug in ODD}
+    warehouse = PostgresWarehouse(url_of(create_database(postgres)))
+    with dataset_server(records) as server:
+        for places in ({}, {"WAREHOUSE_URL": warehouse.url}):
+            done = project.run("run", API_BASE_URL=server.url, **places)
+            assert done.returncode == 0, done.stdout + done.stderr
+    rejected = {slug: rules for slug, (_, rules) in ODD.items() if rules}
+    found = dict(ask(project, "select split_part(location, '/', -1), failed_rules from marts.rejected_datasets"))
+    assert found == rejected
+    assert_shown(project, oracle_of(records, rejected))
+    here, there = marts(project.root / ".penstock" / "warehouse.duckdb"), marts(warehouse)
+    # The name that is an object is spelt as each engine spells JSON.
+    assert {mart: here[mart] for mart in here if mart != "rejected_datasets"} == {
+        mart: there[mart] for mart in there if mart != "rejected_datasets"
+    }
+
+
 def test_what_failed_is_listed_published_around_and_asked_for_alone(registry: tuple[Project, DatasetServer]) -> None:
     project, server = registry
     chosen = list(server.records)[::10]

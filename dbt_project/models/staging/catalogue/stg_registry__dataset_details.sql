@@ -51,7 +51,7 @@ renamed as (
         -- numerics
         parsed._line as line,
         -- booleans
-        parsed.readable_record is not null as is_readable,
+        parsed.readable_record is not null and parsed.fields is not null as is_readable,
         -- timestamps
         parsed._loaded_at as loaded_at
     from parsed
