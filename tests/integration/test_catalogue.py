@@ -1,7 +1,10 @@
 """The catalogue of data sets: hundreds of records that are fetched one by one, each failing alone."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -135,6 +138,21 @@ def test_both_engines_build_the_same_marts(sample_run: Project, tmp_path: Path, 
     done = project.run("run", WAREHOUSE_URL=warehouse.url)
     assert done.returncode == 0, done.stdout + done.stderr
     assert marts(warehouse) == marts(sample_run.root / ".penstock" / "warehouse.duckdb")
+
+
+def test_models_and_their_unit_tests_build_on_postgres_before_the_first_run(tmp_path: Path, postgres: str) -> None:
+    root = copy_tree(tmp_path / "pen stock", domains=("catalogue",))
+    parts = conninfo_to_dict(create_database(postgres))
+    named = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGDATABASE": "dbname"}
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("dbt")), "build", "--target", "postgres"],
+        cwd=root,
+        env=os.environ | {variable: str(parts[name]) for variable, name in named.items()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 GOOD = {"Name": "N", "ManagedBy": "P", "License": "L"}
