@@ -243,6 +243,11 @@ class ForEach(Section):
 
     source: str
     field: str = Field(description="Dotted path in the record of the other source.")
+    refresh_hours: Annotated[float, Field(ge=0)] = Field(
+        0,
+        description="An id whose answer is not that old is not asked for again, one without an answer always is. 0: "
+        "every run asks for all of them.",
+    )
 
 
 class ApiSource(AnySource):

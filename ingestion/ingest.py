@@ -31,7 +31,7 @@ LONGEST_WAIT_SECONDS = 2.0
 
 @dataclass
 class SourceResult:
-    """What a run read of one source. `errors` are the files or pages that could not be read."""
+    """What a run read of one source. `errors` are the files or pages that could not be read, and that ids could not."""
 
     counts: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
@@ -131,7 +131,7 @@ def ingest(
     results = {name: SourceResult() for name in names}
     for part in pool.results:
         results[part.part.source].counts.update(part.counts)
-        results[part.part.source].errors += part.errors
+        results[part.part.source].errors += [*part.errors, *filter(None, [part.shortfall])]
     for name, result in results.items():
         emit(Event("failed" if result.errors else "finished", STAGE, name, "; ".join(result.errors), result.counts))
     return IngestResult(results, pool.results)

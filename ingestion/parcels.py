@@ -7,6 +7,7 @@ when all of it is in raw, and the next run starts where the last complete one en
 import hashlib
 import json
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -133,6 +134,13 @@ class Parcel:
     def count(self, what: str) -> int:
         """The records read, loaded, dead_lettered or skipped, over all its loads."""
         return sum(int(getattr(load, f"records_{what}")) for load in self.loads)
+
+    def unanswered(self) -> Counter[str]:
+        """How many ids of a for_each source got no usable answer, by reason: their letters stand for no item."""
+        if self.dead_letters is None:
+            return Counter()
+        reasons = self.dead_letters.filter(pc.is_null(self.dead_letters["line"]))["reason"]
+        return Counter({str(each["values"]): int(each["counts"].as_py()) for each in pc.value_counts(reasons)})
 
     def skipping(self, load_ids: Sequence[str]) -> "Parcel":
         """The same with every record of these loads skipped."""

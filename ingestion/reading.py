@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from foundation.errors import PenstockError
+from foundation.errors import PenstockError, SourceError
 from foundation.events import Emit, Event
 from foundation.sources import Source
 from ingestion.parcels import Parcel
@@ -39,13 +39,15 @@ class PartFailure:
 class PartResult:
     """What a run read of one part. `failures` are the files or pages that could not be read.
 
-    `parents` are the parts of the source that it takes ids from.
+    `unanswered` counts the ids that got no usable answer, by reason; the part itself is done all the same. `parents`
+    are the parts of the source that it takes ids from.
     """
 
     part: Part
     state: Literal["waiting", "reading", "done", "failed", "stopped"] = "waiting"
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[PartFailure] = field(default_factory=list)
+    unanswered: Counter[str] = field(default_factory=Counter)
     started_at: datetime | None = None
     seconds: float = 0.0
     parents: Sequence["PartResult"] = ()
@@ -54,6 +56,16 @@ class PartResult:
     def errors(self) -> list[str]:
         """The failures, each on one line."""
         return [failure.message for failure in self.failures]
+
+    @property
+    def shortfall(self) -> str | None:
+        """That ids are without an answer, and what to do, on one line; None where all have one."""
+        if not self.unanswered:
+            return None
+        count = self.unanswered.total()
+        reasons = ", ".join(f"{often:,} {reason}" for reason, often in self.unanswered.most_common())
+        what = f"{self.part.source}: {count:,} {'id' if count == 1 else 'ids'} without a usable answer: {reasons}"
+        return SourceError(what, fix=f"penstock replay --source {self.part.source} asks for them alone").one_line()
 
     def fail(self, error: PenstockError) -> None:
         """Note what could not be read."""

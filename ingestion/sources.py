@@ -112,6 +112,8 @@ class SourceReader:
             found = self._files(part, state, result)
         for parcel in found:
             parcel = self.contracts[part.source].check(self._skip_copies(part.source, parcel), self._notice)
+            if isinstance(part.settings, ApiSource) and part.settings.for_each:
+                result.unanswered.update(parcel.unanswered())
             yield replace(parcel, loads=[replace(load, partition=part.name) for load in parcel.loads])
 
     def _replays(self, part: Part, file: Path) -> Iterator[Parcel]:
@@ -141,7 +143,7 @@ class SourceReader:
             ids = self._ids[parent].get(source.for_each.field, []) if parent and source.for_each else None
         if part.ids is not None:
             # A walk that was cut off is left where it is.
-            ids, state = list(part.ids), replace(state, resumes={})
+            ids, state = list(part.ids), replace(state, resumes={}, answered={})
         elif source.for_each and not ids:
             self._tell_why_no_ids(part.source, source.for_each, parents)
         parcels = ApiReader(

@@ -20,7 +20,7 @@ _COMPLETE = """
     select {columns} from raw.loads as loads
     where exists (select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0)
 """
-_OF_THE_LATEST = ("content_hash", "position_bytes", "lines", "token", "dialect")
+_OF_THE_LATEST = ("content_hash", "position_bytes", "lines", "token", "dialect", "answered_at")
 # Of a location only its latest load counts: a file that went from A to B and back to A is new each time. What its
 # records look like is told by the latest of which any went on: one that is empty or all broken says nothing of that.
 _LATEST = f"""
@@ -29,7 +29,15 @@ _LATEST = f"""
         {", ".join(f"arg_max_null({name}, place) as {name}" for name in _OF_THE_LATEST)},
         arg_max(columns, place) filter (where records_loaded > 0 and columns <> '[]') as columns,
         arg_max(fields, place) filter (where records_loaded > 0 and fields <> '{{}}') as fields
-    from (select *, (loaded_at, position_bytes, _dlt_load_id) as place from complete_loads)
+    from (
+        select
+            *,
+            (loaded_at, position_bytes, _dlt_load_id) as place,
+            -- an id without an answer leaves a load of no bytes and one dead letter
+            case when kind = 'api' and (position_bytes > 0 or records_dead_lettered = 0) then loaded_at end
+                as answered_at
+        from complete_loads
+    )
     -- a replay bears the place of its letters, and says nothing of how far the file was read
     where kind is distinct from 'replay'
     group by source, location order by source, location
@@ -53,14 +61,16 @@ _READ_WITH = {"columns", "delimiter", "quote", "escape", "encoding", "header", "
 class SourceState:
     """Where reading of one source stands.
 
-    Per location: the bytes read, the columns, the types of each field of its records, the token of the version. Per
-    part ('' where there are none): the API cursor, and where a walk that was cut off goes on.
+    Per location: the bytes read, the columns, the types of each field of its records, the token of the version, and
+    when an API last answered, if it did. Per part ('' where there are none): the API cursor, and where a walk that was
+    cut off goes on.
     """
 
     prefixes: Mapping[str, KnownPrefix] = field(default_factory=dict)
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     fields: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     tokens: Mapping[str, str] = field(default_factory=dict)
+    answered: Mapping[str, datetime] = field(default_factory=dict)
     cursors: Mapping[str, str] = field(default_factory=dict)
     resumes: Mapping[str, str] = field(default_factory=dict)
 
@@ -109,14 +119,16 @@ def read_state(warehouse: Warehouse) -> State:
         walks = connection.execute(_WALKS).fetchall()
         last = connection.execute("select max(loaded_at) from raw.loads").fetchone()
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for source, location, content_hash, position, lines, token, dialect, columns, fields in latest:
-        parts = found.setdefault(source, {"prefixes": {}, "columns": {}, "fields": {}, "tokens": {}})
+    for source, location, content_hash, position, lines, token, dialect, answered, columns, fields in latest:
+        parts = found.setdefault(source, {"prefixes": {}, "columns": {}, "fields": {}, "tokens": {}, "answered": {}})
         # Behind the hash of a file's bytes stands that of its dialect, where only this had changed.
         parts["prefixes"][location] = KnownPrefix(position, lines, content_hash.partition("-")[0], dialect)
         parts["columns"][location] = json.loads(columns or "[]")
         parts["fields"][location] = json.loads(fields or "{}")
         if token:
             parts["tokens"][location] = token
+        if answered:
+            parts["answered"][location] = answered
     for source, partition, cursor, resume in walks:
         for kind, value in (("cursors", cursor), ("resumes", resume)):
             if value is not None:

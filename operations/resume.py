@@ -131,7 +131,9 @@ def find_resumable(settings: Settings, now: Fingerprint, as_of: date | None) -> 
             notes.append(f"{other} came after the models were built: they are built again")
             built_in = None
         read = connection.execute(
-            "select source, partition from ops.partitions where run_id = ? and state = 'done'", [run_id]
+            # one that is done with an error lacks the answers for some ids
+            "select source, partition from ops.partitions where run_id = ? and state = 'done' and error is null",
+            [run_id],
         ).fetchall()
         is_booked = built_in is not None and bool(
             connection.execute(
@@ -245,10 +247,20 @@ def _walked(warehouse: Warehouse, run_id: str) -> frozenset[tuple[str, str]]:
             return frozenset()
         found = connection.execute(
             """
-            select distinct source, coalesce(partition, '') from raw.loads as loads
-            where run_id = ? and kind = 'api' and token = 'whole' and exists (
-                select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0
+            with complete as (
+                select *, coalesce(partition, '') as part from raw.loads as loads
+                where run_id = ? and kind = 'api' and exists (
+                    select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0
+                )
+            ),
+            -- ids without an answer, which leave no bytes and one dead letter
+            unanswered as (
+                select distinct source, part from complete
+                qualify row_number() over (partition by source, location order by loaded_at desc) = 1
+                    and position_bytes = 0 and records_dead_lettered > 0
             )
+            select distinct source, part from complete
+            where token = 'whole' and (source, part) not in (select (source, part) from unanswered)
             """,
             [run_id],
         ).fetchall()

@@ -357,6 +357,6 @@ def _entry(result: "PartResult", landed: Landed) -> Partition:
     """The entry of a part, with what earlier attempts of the run have landed of it."""
     part = result.part
     counts = Counter(landed.get((part.source, part.name), {})) + result.counts
-    error = "; ".join(result.errors) or None
+    error = "; ".join([*result.errors, *filter(None, [result.shortfall])]) or None
     attempted_at = result.started_at if result.state in ("done", "failed") else None
     return Partition(part.source, part.name, result.state, counts, result.seconds, error, attempted_at)

@@ -27,5 +27,8 @@ def source_variables(root: Path, settings: Settings) -> Iterator[Mapping[str, st
         return
     from sample_data.api_server import serve
 
-    with serve(root / "sample_data" / "employees" / "talent.json") as url:
+    # A domain that was taken out took its samples with it.
+    files = (root / "sample_data" / "employees" / "talent.json", root / "sample_data" / "catalogue" / "datasets.ndjson")
+    data, catalogue = (file if file.exists() else None for file in files)
+    with serve(data, catalogue=catalogue) as url:
         yield known | {BASE_URL: url}

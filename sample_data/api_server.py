@@ -2,6 +2,7 @@
 
 GET /employees?page=1&per_page=100&updated_after=2025-01-01T00:00:00Z answers
 {"data": [...], "page": 1, "per_page": 100, "total": 600, "total_pages": 6, "next": "http://..."}
+GET /datasets answers likewise with {"slug": ..., "Name": ...} of each data set, GET /datasets/SLUG with one whole.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import socket
 import socketserver
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,9 +21,10 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import cast
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 DATA = Path(__file__).parent / "employees" / "talent.json"
+CATALOGUE = Path(__file__).parent / "catalogue" / "datasets.ndjson"
 HOST = "127.0.0.1"
 PER_PAGE = 100
 PER_PAGE_MAX = 500
@@ -44,13 +46,20 @@ class _Item:
 
 
 @contextmanager
-def serve(data: Path = DATA, *, port: int = 0) -> Iterator[str]:
-    """The base URL of a server in this process for the JSON array in `data`; port 0 takes a free one.
+def serve(data: Path | None = DATA, *, catalogue: Path | None = None, port: int = 0) -> Iterator[str]:
+    """The base URL of a server in this process; port 0 takes a free one.
 
-    It ends with the context or, however that dies, with the process. Raises OSError when the file or the port cannot
-    be had, ValueError when the file holds no JSON array.
+    It serves the JSON array in `data` and the data sets in `catalogue`, one a line; nothing of what is None. It ends
+    with the context or, however that dies, with the process. Raises OSError when a file or the port cannot be had,
+    ValueError when `data` holds no JSON array or a line of `catalogue` no data set.
     """
-    server = _Server(port, _read_items(data.read_text(encoding="utf-8")))
+    lists: dict[str, Sequence[_Item]] = {}
+    if data is not None:
+        lists["/employees"] = _read_items(data.read_text(encoding="utf-8"))
+    details = {} if catalogue is None else _read_details(catalogue.read_text(encoding="utf-8"))
+    if catalogue is not None:
+        lists["/datasets"] = [_Item(_summary(slug, text), None) for slug, text in details.items()]
+    server = _Server(port, lists, details)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="sample-api", daemon=True)
     thread.start()
     try:
@@ -61,8 +70,8 @@ def serve(data: Path = DATA, *, port: int = 0) -> Iterator[str]:
         server.server_close()
 
 
-def find_page(items: Sequence[_Item], query: dict[str, str], base_url: str) -> tuple[str, str | None]:
-    """The JSON text of the page that `query` asks for, and the URL of the next one if there is one.
+def find_page(items: Sequence[_Item], query: dict[str, str], url: str) -> tuple[str, str | None]:
+    """The JSON text of the page of `url` that `query` asks for, and the URL of the next one if there is one.
 
     Raises QueryError.
     """
@@ -77,7 +86,7 @@ def find_page(items: Sequence[_Item], query: dict[str, str], base_url: str) -> t
     total_pages = -(-len(items) // per_page)
     following = None
     if page < total_pages:
-        following = f"{base_url}/employees?{urlencode({'page': page + 1, 'per_page': per_page, **filters})}"
+        following = f"{url}?{urlencode({'page': page + 1, 'per_page': per_page, **filters})}"
     counts = {"page": page, "per_page": per_page, "total": len(items), "total_pages": total_pages, "next": following}
     texts = [item.text for item in items[(page - 1) * per_page : page * per_page]]
     # The items go out as they stand in the file: reading and writing them again could change a number or an escape.
@@ -89,12 +98,12 @@ _Connection = socket.socket | tuple[bytes, socket.socket]
 
 
 class _Server(ThreadingHTTPServer):
-    """The items, and the open connections, which must not outlive the server."""
+    """The lists by their path, the data sets by their slug, and the open connections, which must not outlive it."""
 
     daemon_threads = True
 
-    def __init__(self, port: int, items: Sequence[_Item]) -> None:
-        self.items = items
+    def __init__(self, port: int, lists: Mapping[str, Sequence[_Item]], details: Mapping[str, str]) -> None:
+        self.lists, self.details = lists, details
         self._open: set[_Connection] = set()
         super().__init__((HOST, port), _Handler)
         self.base_url = f"http://{HOST}:{self.server_port}"
@@ -133,15 +142,19 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        """Answer with a page of employees, or with an error as JSON."""
+        """Answer with a page of a list, with a data set, or with an error as JSON."""
         server = cast(_Server, self.server)
         url = urlsplit(self.path)
-        if url.path.rstrip("/") != "/employees":
-            self.send_error(HTTPStatus.NOT_FOUND, f"there is no {url.path}; see /employees")
+        path = url.path.rstrip("/")
+        if path.startswith("/datasets/") and (detail := server.details.get(unquote(path.removeprefix("/datasets/")))):
+            self._send(HTTPStatus.OK, detail, {})
+            return
+        if path not in server.lists:
+            self.send_error(HTTPStatus.NOT_FOUND, f"there is no {url.path}; see {' and '.join(server.lists)}")
             return
         query = {name: values[-1] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
         try:
-            body, following = find_page(server.items, query, server.base_url)
+            body, following = find_page(server.lists[path], query, server.base_url + path)
         except QueryError as error:
             self.send_error(HTTPStatus.BAD_REQUEST, str(error))
             return
@@ -187,6 +200,22 @@ def _read_items(text: str) -> list[_Item]:
     return items
 
 
+def _read_details(text: str) -> dict[str, str]:
+    """The lines of an NDJSON text by their slug. Raises ValueError for one without."""
+    details = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line:
+            record = json.loads(line)
+            if not isinstance(record, dict) or not isinstance(record.get("slug"), str):
+                raise ValueError(f"line {number} of the catalogue is no data set with a slug")
+            details[record["slug"]] = line
+    return details
+
+
+def _summary(slug: str, text: str) -> str:
+    return json.dumps({"slug": slug, "Name": json.loads(text).get("Name")}, ensure_ascii=False)
+
+
 def _skip(text: str, place: int, signs: str) -> int:
     while text[place] in " \t\r\n" + signs:
         place += 1
@@ -219,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default 8000)")
     parser.add_argument("--data", type=Path, default=DATA, help="a JSON array (default talent.json)")
     options = parser.parse_args(arguments)
-    with serve(options.data, port=options.port) as base_url, suppress(KeyboardInterrupt):
+    with serve(options.data, catalogue=CATALOGUE, port=options.port) as base_url, suppress(KeyboardInterrupt):
         sys.stdout.write(f"{base_url}/employees\n")
         sys.stdout.flush()
         threading.Event().wait()

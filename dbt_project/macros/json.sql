@@ -86,3 +86,76 @@
         else 'other'
     end
 {%- endmacro %}
+
+
+{#- What a JSON document is: object, array, text, or other (a number, boolean or null); null for none. -#}
+{% macro json_shape(document) -%}
+    {{ return(adapter.dispatch("json_shape", "penstock")(document)) }}
+{%- endmacro %}
+
+{% macro duckdb__json_shape(document) -%}
+    case json_type({{ document }})
+        when 'OBJECT' then 'object'
+        when 'ARRAY' then 'array'
+        when 'VARCHAR' then 'text'
+        else case when {{ document }} is not null then 'other' end
+    end
+{%- endmacro %}
+
+{% macro postgres__json_shape(document) -%}
+    case json_typeof(cast({{ document }} as json))
+        when 'object' then 'object'
+        when 'array' then 'array'
+        when 'string' then 'text'
+        else case when {{ document }} is not null then 'other' end
+    end
+{%- endmacro %}
+
+
+{#-
+    The elements of a JSON array as an array of JSON texts; any other document is an array of itself, and none is an
+    empty one: sources write one value where a list has one.
+-#}
+{% macro json_elements(document) -%}
+    {{ return(adapter.dispatch("json_elements", "penstock")(document)) }}
+{%- endmacro %}
+
+{% macro duckdb__json_elements(document) -%}
+    case
+        when {{ document }} is null then cast([] as varchar[])
+        when json_type({{ document }}) = 'ARRAY' then cast(json_extract({{ document }}, '$[*]') as varchar[])
+        else [{{ document }}]
+    end
+{%- endmacro %}
+
+{% macro postgres__json_elements(document) -%}
+    case
+        when {{ document }} is null then cast(array[] as text[])
+        when json_typeof(cast({{ document }} as json)) = 'array' then array(
+            select cast(listed.element as text)
+            from json_array_elements(cast({{ document }} as json)) with ordinality as listed (element, place)
+            order by listed.place
+        )
+        else array[{{ document }}]
+    end
+{%- endmacro %}
+
+
+{#- A JSON string without its quotes, a number or boolean as text; null for an array, an object, null and none. -#}
+{% macro json_scalar(document) -%}
+    {{ return(adapter.dispatch("json_scalar", "penstock")(document)) }}
+{%- endmacro %}
+
+{% macro duckdb__json_scalar(document) -%}
+    case
+        when json_type({{ document }}) not in ('OBJECT', 'ARRAY', 'NULL')
+            then json_extract_string({{ document }}, '$')
+    end
+{%- endmacro %}
+
+{% macro postgres__json_scalar(document) -%}
+    case
+        when json_typeof(cast({{ document }} as json)) not in ('object', 'array', 'null')
+            then cast({{ document }} as json) #>> '{}'
+    end
+{%- endmacro %}

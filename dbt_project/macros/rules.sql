@@ -21,3 +21,11 @@
 
 {% macro default__array_elements(array) -%} unnest({{ array }}) {%- endmacro %}
 {% macro spark__array_elements(array) -%} explode({{ array }}) {%- endmacro %}
+
+
+{#- The numbers of these rows, from 1; for the same select list. -#}
+{% macro array_places(array) -%}
+    {{ return(adapter.dispatch("array_places", "penstock")(array)) }}
+{%- endmacro %}
+
+{% macro default__array_places(array) -%} generate_subscripts({{ array }}, 1) {%- endmacro %}

@@ -104,14 +104,14 @@ def desk(tmp_path: Path, server: HTTPServer) -> Desk:
 
 def test_only_the_ids_that_were_not_answered_are_asked_for_again(desk: Desk) -> None:
     desk.broken = {"set 1": Response("", 500), "set 3": Response("", 500)}
-    desk.run("ingest")
+    assert "lab__details: 2 ids without a usable answer: 2 http_500" in desk.run("ingest", code=4)
     letters = desk.letters("--source", "lab__details")
     assert [(each["stage"], each["reasons"], each["attempts"], each["state"]) for each in letters] == [
         ("fetch", "http_500", 1, "open"),
         ("fetch", "http_500", 1, "open"),
     ]
     desk.broken = {"set 3": Response("", 404)}
-    out = desk.run("replay", "--source", "lab__details")
+    out = desk.run("replay", "--source", "lab__details", code=4)
     assert sorted(desk.asked) == ["set 1", "set 3"]
     assert "2 read, 1 loaded, 1 dead lettered" in out
     found = {
@@ -133,7 +133,7 @@ def test_only_the_ids_that_were_not_answered_are_asked_for_again(desk: Desk) -> 
 
 def test_a_walk_that_was_cut_off_goes_on_where_it_was_after_a_replay(desk: Desk) -> None:
     desk.broken = {"set 1": Response("", 500)}
-    desk.run("ingest")
+    desk.run("ingest", code=4)
     with duckdb.connect(str(desk.root / ".penstock" / "warehouse.duckdb")) as connection:
         connection.execute("update raw.loads set resume = 'there' where source = 'lab__details'")
     desk.broken = {}

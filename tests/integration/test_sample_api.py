@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sample_data.api_server import DATA, serve
+from sample_data.api_server import CATALOGUE, DATA, serve
 
 ROOT = Path(__file__).parents[2]
 
@@ -201,3 +201,40 @@ def test_the_command_serves_until_it_is_stopped(ending: signal.Signals) -> None:
             process.kill()
     with pytest.raises(httpx.TransportError):
         httpx.get(url)
+
+
+@pytest.fixture(scope="module")
+def registry_url() -> Iterator[str]:
+    """A server over the committed catalogue alone."""
+    with serve(None, catalogue=CATALOGUE) as url:
+        yield url
+
+
+def test_the_catalogue_is_a_list_of_slugs_and_one_answer_for_each(registry_url: str) -> None:
+    lines = CATALOGUE.read_bytes().split(b"\n")[:-1]
+    seen: list[Any] = []
+    url: str | None = f"{registry_url}/datasets?per_page=50"
+    while url:
+        body = httpx.get(url).raise_for_status().json()
+        assert (body["total"], body["total_pages"]) == (120, 3)
+        seen += body["data"]
+        url = body["next"]
+    records = [json.loads(line) for line in lines]
+    assert seen == [{"slug": record["slug"], "Name": record.get("Name")} for record in records]
+    with httpx.Client(base_url=registry_url) as client:
+        assert [client.get(f"/datasets/{each['slug']}").content for each in seen] == lines
+
+
+@pytest.mark.parametrize("path", ["/employees", "/datasets/none", "/datasets/a/b", "/datasets%2Fa"])
+def test_what_the_catalogue_lacks_is_not_found_as_json(registry_url: str, path: str) -> None:
+    response = httpx.get(registry_url + path)
+    assert (response.status_code, response.json()["error"]["status"]) == (404, 404)
+    assert response.json()["error"]["message"].endswith("see /datasets")
+
+
+@pytest.mark.parametrize("line", ["[]", '{"name": "no slug"}', '{"slug": 7}', '{"slug"'])
+def test_a_catalogue_with_a_line_that_is_no_data_set_is_refused_at_the_start(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "datasets.ndjson"
+    file.write_text(f'{{"slug": "a"}}\n{line}\n')
+    with pytest.raises(ValueError, match=r"line 2 of the catalogue|Expecting|delimiter"), serve(None, catalogue=file):
+        pass

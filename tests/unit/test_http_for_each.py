@@ -1,6 +1,7 @@
 """One request for each id: what goes wrong with one of them is set aside and stops no other."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,10 +9,11 @@ from werkzeug import Request, Response
 
 from foundation.errors import SourceError
 from ingestion.parcels import Parcel
+from ingestion.state import SourceState
 from tests.api_bench import ApiBench, json_response, loads_of, records_of, state_after
 from tests.arrow import letters_of
 
-EACH = {"url": "${API_BASE_URL}/people/{id}", "for_each": {"source": "talent__teams", "field": "id"}}
+EACH: dict[str, Any] = {"url": "${API_BASE_URL}/people/{id}", "for_each": {"source": "talent__teams", "field": "id"}}
 
 
 def serve_ids(api: ApiBench, faults: dict[str, Response | Any]) -> None:
@@ -80,6 +82,31 @@ def test_an_answer_that_is_what_it_was_is_skipped(api: ApiBench) -> None:
     first = api.read(arguments={"ids": ["a"]}, **EACH)
     second = api.read(arguments={"ids": ["a", "b"], "state": state_after(first)}, **EACH)
     assert records_of(second) == ['{"id": "b"}']
+
+
+def test_an_id_is_asked_for_again_once_its_answer_is_old_enough_and_at_once_where_it_has_none(api: ApiBench) -> None:
+    serve_ids(api, {})
+    each = {**EACH, "for_each": {**EACH["for_each"], "refresh_hours": 20}}
+    place, now = "${API_BASE_URL}/people/", api.batch.loaded_at
+    state = SourceState(
+        answered={
+            f"{place}fresh": now - timedelta(hours=19, minutes=59),
+            f"{place}old": now - timedelta(hours=20),
+            f"{place}odd%20%2F": now,
+        }
+    )
+    ids = ["fresh", "old", "odd /", "none"]
+    assert records_of(api.read(arguments={"ids": ids, "state": state}, **each)) == ['{"id": "old"}', '{"id": "none"}']
+    assert {request.path.rpartition("/")[2] for request in api.requests()} == {"old", "none"}
+    assert api.read(arguments={"ids": ["fresh"], "state": state}, **each) == []
+    assert len(records_of(api.read(arguments={"ids": ids, "state": state}, **EACH))) == 4
+
+
+def test_ids_that_fail_again_are_no_sign_that_none_can_be_read_while_others_have_answers(api: ApiBench) -> None:
+    serve_ids(api, {"a": Response("", 404)})
+    each = {**EACH, "for_each": {**EACH["for_each"], "refresh_hours": 20}}
+    state = SourceState(answered={"${API_BASE_URL}/people/b": api.batch.loaded_at})
+    assert letters_of(api.read(arguments={"ids": ["a", "b"], "state": state}, **each), "reason") == [("http_404",)]
 
 
 def test_an_id_that_fails_in_two_runs_is_a_letter_in_each(api: ApiBench) -> None:

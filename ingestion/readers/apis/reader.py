@@ -203,10 +203,12 @@ class ApiReader:
 
     def _answers(self, client: ApiClient, start: int) -> Iterator[Page | Failure]:
         """The answers for the ids from the number `start` on; what goes wrong with one of them stops no other."""
-        waiting = iter(list(enumerate(self.ids or [], start=1))[start - 1 :])
+        numbered = list(enumerate(self.ids or [], start=1))[start - 1 :]
+        wanted = [(number, identifier) for number, identifier in numbered if not self._is_fresh(client, identifier)]
+        waiting = iter(wanted)
         ahead: deque[tuple[int, str, Future[Answer] | None]] = deque()
         failures: list[Failure] = []
-        is_answered = False
+        is_answered = is_unreachable = False
         while True:
             for number, identifier in itertools.islice(waiting, self.clients.concurrency - len(ahead)):
                 # Without any other letter it would be no address of its own.
@@ -226,11 +228,22 @@ class ApiReader:
             if isinstance(item, Failure) and not is_answered:
                 failures = [*failures[1 - UNREACHABLE_IDS :], item]
                 if len(failures) == UNREACHABLE_IDS and {one.reason for one in failures} == {"connection"}:
+                    is_unreachable = True
                     break
-        if failures and not is_answered:
+        # Those that failed before may all fail again, while the others have their answers.
+        if failures and not is_answered and (is_unreachable or len(wanted) == len(numbered)):
             what = f"no id could be read: {failures[-1].message.removeprefix(f'{self.name}: ')}"
             error = client.error(what, client.url, "check the url, and that the API is up")
             raise UnsoundWalk(error.what, where=error.where, fix=error.fix)
+
+    def _is_fresh(self, client: ApiClient, identifier: str) -> bool:
+        """Whether the last answer for an id is too young to ask again."""
+        hours = self.source.for_each.refresh_hours if self.source.for_each else 0
+        if not hours or not self.state.answered:
+            return False
+        assert self.batch is not None
+        answered = self.state.answered.get(client.location(self._id_url(client, identifier)))
+        return answered is not None and self.batch.loaded_at - answered < timedelta(hours=hours)
 
     def _answer(self, client: ApiClient, number: int, identifier: str, future: Future[Answer] | None) -> Page | Failure:
         try:

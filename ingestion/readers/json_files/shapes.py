@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -26,6 +27,7 @@ _TYPE = """
         else 'number'
     end"""
 _MEMBERS = "select shape, unnest(json_keys(record)) as key, unnest(json_type(record, '$.*')) as type from examples"
+_WITHOUT_SURROGATES = r"regexp_replace(record, '\\u[dD][89a-fA-F][0-9a-fA-F]{2}', '/', 'g')"
 # A key is in every record when it is there as often as there are records, and in other ones each time: one record may
 # hold it twice. Grouping first by key and type is four times faster than counting distinct records.
 _FIELDS = f"""
@@ -96,7 +98,7 @@ class Shapes:
 
     def fields(self) -> str:
         """JSON: each key with the sorted types it has, and "absent" where a record lacks it."""
-        found = self._connection.execute(_FIELDS).fetchall()
+        found = self._ask(_FIELDS)
         fields = {
             key: sorted([*(types or []), *([ABSENT] if is_absent else [])])
             for key, types, is_absent in found[:MOST_KEYS]
@@ -112,10 +114,20 @@ class Shapes:
         table = pa.table({"key": pa.array(keys, pa.string()), "types": types})
         self._connection.register("expected", table)
         shapes: dict[str, list[int]] = {}
-        for shape, key, found, types in self._connection.execute(_DRIFT).fetchall():
+        for shape, key, found, types in self._ask(_DRIFT):
             shapes.setdefault(f"the key {key!r} is {found}, expected {' or '.join(types)}", []).append(shape)
         for message, drifted in shapes.items():
             yield message, self._chosen[np.isin(self._shape_of[self._chosen], drifted)]
+
+    def _ask(self, query: str) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(query).fetchall()
+        except duckdb.InvalidInputException:
+            # Half a surrogate pair, which JSON allows and DuckDB refuses: keys and types can be told without it. Behind
+            # a backslash that is escaped, a slash makes an escape too.
+            whole = self._connection.execute(f"select shape, {_WITHOUT_SURROGATES} as record from examples")
+            self._connection.register("examples", whole.to_arrow_table())
+            return self._connection.execute(query).fetchall()
 
 
 def _skeletons(records: Records, found: Scan) -> pa.Array:
