@@ -444,7 +444,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write the sample data into the folder that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m sample_data.generate", description=__doc__)
     parser.add_argument("--seed", type=int, default=SEED, help=f"another seed, other people (default {SEED})")
-    parser.add_argument("--out", type=Path, help="folder for the employees, and no shop (default: both, where they are)")
+    parser.add_argument("--out", type=Path, help="folder for employees alone (default: all, in place)")
     options = parser.parse_args(arguments)
     made = {options.out: generate} if options.out else {FOLDER: generate, shop.FOLDER: shop.generate}
     for folder, files in made.items():

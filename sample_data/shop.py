@@ -122,14 +122,18 @@ class _Shop:
                 number += 1
                 self.order(month, number, **odd)
             self.item(month, f"OR-8{number:04}", "SKU-001", defect="item_without_order")
-            self.add(f"order_items_{month}.csv", "", f"OR-{number:05}", "SKU-002", rules="item_id_missing", defect="no_id")
+            self.add(
+                f"order_items_{month}.csv", "", f"OR-{number:05}", "SKU-002", rules="item_id_missing", defect="no_id"
+            )
             self.add(
                 f"order_items_{month}.csv", f"IT-8{number:05}", f"OR-{number:05}", None, rules="sku_missing",
                 defect="no_sku",
             )  # fmt: skip
             self.repeat(f"orders_{month}.csv", 10)
             self.repeat(f"order_items_{month}.csv", 20)
-            self.add(f"orders_{month}.csv", f"OR-9{number:04}", "CU-0001", outcome="dead_lettered", defect="broken_line")
+            self.add(
+                f"orders_{month}.csv", f"OR-9{number:04}", "CU-0001", outcome="dead_lettered", defect="broken_line"
+            )
             self.add(f"order_items_{month}.csv", f"IT-9{number:05}", outcome="dead_lettered", defect="broken_line")
         for later in MONTHS[1:]:
             self.correct("2026-01", later)
@@ -167,7 +171,7 @@ def _odd_orders() -> Iterator[dict[str, Any]]:
     yield {"gap": 250, "defect": "subtotal_is_not_the_sum_of_its_items"}
     rejected = (
         ("subtotal_unreadable", {"subtotal": "12,50"}),
-        ("tax_negative", {"tax_paid": "-5"}),
+        ("order_total_not_sum,tax_negative", {"tax_paid": "-5"}),
         ("order_total_missing", {"order_total": ""}),
         ("order_total_not_sum", {"order_total": "99999999"}),
         ("ordered_at_unreadable", {"ordered_at": "2026-02-30T10:00:00"}),

@@ -40,10 +40,10 @@ def _volume(booked: int) -> Expectation:
     )
 
 
-def filled_columns(table: str, columns: Sequence[str], history: History) -> list[Expectation]:
+def filled_columns(table: str, columns: Sequence[str], history: History, key: str = "id") -> list[Expectation]:
     """Keys and values of a CSV source: in what is not released yet, no column that matters lies empty."""
     values = ", ".join(quote_identifier(column) for column in columns)
-    return _filled(table, columns, f"[{values}]", history)
+    return _filled(table, columns, f"[{values}]", history, key)
 
 
 def filled_fields(table: str, fields: Sequence[str], history: History) -> list[Expectation]:
@@ -53,19 +53,19 @@ def filled_fields(table: str, fields: Sequence[str], history: History) -> list[E
     return _filled(table, fields, f"json_extract_string(record, [{paths}])", history)
 
 
-def _filled(table: str, names: Sequence[str], values: str, history: History) -> list[Expectation]:
+def _filled(table: str, names: Sequence[str], values: str, history: History, key: str = "id") -> list[Expectation]:
     """`values` is SQL for the list of texts that a row has under `names`."""
     new_rows = f"""
         (select _location, _line, {values} as texts from {{batch}} where {history.unreleased(table, "_loaded_at")})
     """
-    no_id = f"coalesce(texts[{names.index('id') + 1}], '') = ''"
+    no_id = f"coalesce(texts[{names.index(key) + 1}], '') = ''"
     shares = ", ".join(
         f"100.0 * avg(case when coalesce(texts[{place}], '') = '' then 0 else 1 end) as {quote_identifier(name)}"
         for place, name in enumerate(names, start=1)
     )
     return [
         ExpectMeasureToBeBetween(
-            measure="id_filled_pct",
+            measure=f"{key}_filled_pct",
             query=f"""
                 select
                     coalesce(100.0 * avg(case when {no_id} then 0 else 1 end), 100),
@@ -77,7 +77,7 @@ def _filled(table: str, names: Sequence[str], values: str, history: History) -> 
             """,
             min_value=90,
             severity="warning",
-            notes="Most rows without an id: the source was read wrongly. Single ones are rejected one by one in dbt.",
+            notes="Many rows without a key: the source was read wrongly. Single ones are rejected one by one in dbt.",
         ),
         ExpectMeasureToBeBetween(
             measure="emptiest_column_filled_pct",
@@ -92,13 +92,13 @@ def _filled(table: str, names: Sequence[str], values: str, history: History) -> 
     ]
 
 
-def freshness(history: History) -> list[Expectation]:
+def freshness(history: History, stale_after: timedelta = STALE_AFTER, of: str = "Staff lists") -> list[Expectation]:
     """Statistics: the source still delivers."""
     return [
         gxe.ExpectColumnMaxToBeBetween(
             column="_loaded_at",
-            min_value=history.judged_at - STALE_AFTER,
+            min_value=history.judged_at - stale_after,
             severity="warning",
-            notes=f"Staff lists change every week: {STALE_AFTER.days} days without a new row is a source that stopped.",
+            notes=f"{of} change more often: {stale_after.days} days without a new row is a source that stopped.",
         ),
     ]
