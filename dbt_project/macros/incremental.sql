@@ -191,3 +191,16 @@
         {%- do return(relation) -%}
     {%- endif -%}
 {%- endmacro %}
+
+
+{#- Indexes by which an engine of rows finds what a build touches. DuckDB scans columns faster than it keeps an index. -#}
+{% macro lookup_indexes(columns) -%}
+    {{ return(adapter.dispatch("lookup_indexes", "penstock")(columns)) }}
+{%- endmacro %}
+
+{% macro default__lookup_indexes(columns) -%} {{ return([]) }} {%- endmacro %}
+{% macro postgres__lookup_indexes(columns) -%}
+    {%- set indexes = [] -%}
+    {%- for column in columns -%} {%- do indexes.append({"columns": [column]}) -%} {%- endfor -%}
+    {{ return(indexes) }}
+{%- endmacro %}

@@ -4,7 +4,7 @@
     incremental_strategy='delete+insert',
     unique_key='customer_key',
     on_schema_change='fail',
-    indexes=[{'columns': ['customer_key']}]
+    indexes=lookup_indexes(['customer_key'])
 ) }}
 {%- set columns = [
     'customer_key', 'customer_id', 'load_id', 'run_id', 'customer_name', 'failed_rules', 'record', 'source', 'location',

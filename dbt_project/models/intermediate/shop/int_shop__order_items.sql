@@ -4,7 +4,7 @@
     incremental_strategy='delete+insert',
     unique_key='item_key',
     on_schema_change='fail',
-    indexes=[{'columns': ['item_key']}, {'columns': ['order_id']}]
+    indexes=lookup_indexes(['item_key', 'order_id'])
 ) }}
 {%- set columns = [
     'item_key', 'item_id', 'order_id', 'sku', 'load_id', 'run_id', 'failed_rules', 'record', 'source', 'location',

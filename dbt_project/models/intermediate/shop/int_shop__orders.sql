@@ -7,7 +7,7 @@
     incremental_strategy='delete+insert',
     unique_key='order_key',
     on_schema_change='fail',
-    indexes=[{'columns': ['order_key']}, {'columns': ['ordered_on']}, {'columns': ['customer_id']}]
+    indexes=lookup_indexes(['order_key', 'ordered_on', 'customer_id'])
 ) }}
 {%- set columns = [
     'order_key', 'order_id', 'customer_id', 'store_id', 'load_id', 'run_id', 'failed_rules', 'record', 'source',

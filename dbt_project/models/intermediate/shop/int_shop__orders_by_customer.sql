@@ -7,7 +7,7 @@
     incremental_strategy='delete+insert',
     unique_key='customer_id',
     on_schema_change='fail',
-    indexes=[{'columns': ['customer_id']}]
+    indexes=lookup_indexes(['customer_id'])
 ) }}
 
 with orders as (

@@ -4,7 +4,7 @@
     incremental_strategy='delete+insert',
     unique_key='product_key',
     on_schema_change='fail',
-    indexes=[{'columns': ['product_key']}]
+    indexes=lookup_indexes(['product_key'])
 ) }}
 {%- set columns = [
     'product_key', 'sku', 'load_id', 'run_id', 'product_name', 'category', 'description', 'failed_rules', 'record',
