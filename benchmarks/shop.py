@@ -121,13 +121,14 @@ def _sell(connection: duckdb.DuckDBPyConnection, numbers: str) -> None:
 
 def _land(connection: duckdb.DuckDBPyConnection, table: str, rows: str) -> None:
     """Rows with a column `day` into a table of raw, one file and load a day."""
+    key = _TABLES[table].split()[0]
     load = f"'{table}-' || day"
     connection.execute(
         f"""
         insert into raw.{table} by name
         select
             * exclude day, {load} || '.csv' as _location, {load} as _content_hash, {load} as _load_id,
-            row_number() over (partition by day order by id) + 1 as _line,
+            row_number() over (partition by day order by {key}) + 1 as _line,
             timestamptz '2024-01-02 00:00:00+00' + to_days(day::integer) as _loaded_at
         from ({rows}) order by day
         """
