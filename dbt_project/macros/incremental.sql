@@ -73,9 +73,10 @@
         union all
         select this_model.{{ columns | join(", this_model.") }}
         from {{ this }} as this_model
-        inner join touched on this_model.{{ key }} = touched.{{ key }}
-        -- what other rules judged is among the new ones once more
-        where this_model.rules_version = '{{ rules_version }}'
+        where
+            this_model.{{ key }} in ({{ the_few('touched', key) }})
+            -- what other rules judged is among the new ones once more
+            and this_model.rules_version = '{{ rules_version }}'
     ),
     {%- else -%}
     candidates as (
@@ -151,6 +152,16 @@
 {%- endmacro %}
 
 
+{#-
+    The values of a column, for the right side of `in`, where they are few beside the table that they are looked up in.
+    They go through one array, which a planner takes for a single row: it guesses that what came out of several filters
+    is large, and would hash the long table instead of them.
+-#}
+{% macro the_few(rows, column) -%}
+    select {{ array_elements("array_agg(distinct " ~ rows ~ "." ~ column ~ ")") }} from {{ rows }}
+{%- endmacro %}
+
+
 {#- When this build began: what it writes is newer than all that was written before, even if the clock was set back. -#}
 {% macro build_time() -%}
     {%- set now = "cast('" ~ run_started_at.strftime("%Y-%m-%d %H:%M:%S.%f") ~ "+00' as " ~ instant_type() ~ ")" -%}
@@ -178,7 +189,7 @@
 {% macro outdated_groups(key, rows) -%}
     select this_model.{{ key }}
     from {{ this }} as this_model
-    where this_model.changed_at < (select min({{ rows }}.changed_at) from {{ rows }})
+    where this_model.changed_at < (select min(upstream.changed_at) from {{ rows }} as upstream)
 {%- endmacro %}
 
 

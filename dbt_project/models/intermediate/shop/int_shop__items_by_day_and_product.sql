@@ -36,10 +36,11 @@ accepted as (
         orders.order_id,
         orders.ordered_on
     from orders
-    {% if is_incremental() -%}
-    inner join touched on orders.ordered_on = touched.ordered_on
-    {% endif -%}
-    where orders.outcome = 'accepted'
+    where
+        orders.outcome = 'accepted'
+        {%- if is_incremental() %}
+        and orders.ordered_on in ({{ the_few('touched', 'ordered_on') }})
+        {%- endif %}
 ),
 
 sold as (
@@ -49,7 +50,11 @@ sold as (
         count(*) as count_items
     from order_items
     inner join accepted on order_items.order_id = accepted.order_id
-    where order_items.outcome = 'accepted'
+    where
+        order_items.outcome = 'accepted'
+        {%- if is_incremental() %}
+        and order_items.order_id in ({{ the_few('accepted', 'order_id') }})
+        {%- endif %}
     group by accepted.ordered_on, order_items.sku
 ),
 

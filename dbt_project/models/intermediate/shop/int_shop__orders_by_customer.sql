@@ -10,35 +10,35 @@
     indexes=lookup_indexes(['customer_id'])
 ) }}
 
-with orders as (
-    select * from {{ ref('int_shop__orders') }}
-),
-
-newest as (
-    select max(orders.changed_at) as changed_at from orders
+with newest as (
+    select max(orders.changed_at) as changed_at from {{ ref('int_shop__orders') }} as orders
 ),
 
 {% if is_incremental() -%}
 touched as (
     select orders.customer_id
-    from orders
+    from {{ ref('int_shop__orders') }} as orders
     where {{ is_changed('orders') }} and orders.customer_id is not null
     union
-    {{ outdated_groups('customer_id', 'orders') }}
+    {{ outdated_groups('customer_id', ref('int_shop__orders')) }}
 ),
 
 {% else -%}
 touched as (
     select distinct orders.customer_id
-    from orders
+    from {{ ref('int_shop__orders') }} as orders
     where orders.customer_id is not null
 ),
 
 {% endif -%}
 accepted as (
     select orders.*
-    from orders
-    where orders.outcome = 'accepted'
+    from {{ ref('int_shop__orders') }} as orders
+    where
+        orders.outcome = 'accepted'
+        {%- if is_incremental() %}
+        and orders.customer_id in ({{ the_few('touched', 'customer_id') }})
+        {%- endif %}
 ),
 
 final as (

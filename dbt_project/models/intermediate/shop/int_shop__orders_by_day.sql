@@ -9,62 +9,61 @@
     on_schema_change='fail'
 ) }}
 
-with orders as (
-    select * from {{ ref('int_shop__orders') }}
-),
-
-order_items as (
-    select * from {{ ref('int_shop__order_items') }}
-),
-
-newest as (
+{#- A long table is named where it is read: as a CTE that several read it would be copied. -#}
+with newest as (
     select greatest(
-        (select max(orders.changed_at) from orders), (select max(order_items.changed_at) from order_items)
+        (select max(orders.changed_at) from {{ ref('int_shop__orders') }} as orders),
+        (select max(order_items.changed_at) from {{ ref('int_shop__order_items') }} as order_items)
     ) as changed_at
 ),
 
 {% if is_incremental() -%}
 changed_items as (
     select distinct order_items.order_id
-    from order_items
+    from {{ ref('int_shop__order_items') }} as order_items
     where {{ is_changed('order_items') }}
 ),
 
 touched as (
     select orders.ordered_on
-    from orders
+    from {{ ref('int_shop__orders') }} as orders
     where {{ is_changed('orders') }} and orders.ordered_on is not null
     union
     select orders.ordered_on
-    from orders
-    inner join changed_items on orders.order_id = changed_items.order_id
-    where orders.ordered_on is not null
+    from {{ ref('int_shop__orders') }} as orders
+    where orders.order_id in ({{ the_few('changed_items', 'order_id') }}) and orders.ordered_on is not null
     union
-    {{ outdated_groups('ordered_on', 'orders') }}
+    {{ outdated_groups('ordered_on', ref('int_shop__orders')) }}
+),
+
+accepted as (
+    select orders.*
+    from {{ ref('int_shop__orders') }} as orders
+    where orders.outcome = 'accepted' and orders.ordered_on in ({{ the_few('touched', 'ordered_on') }})
 ),
 
 {% else -%}
 touched as (
     select distinct orders.ordered_on
-    from orders
+    from {{ ref('int_shop__orders') }} as orders
     where orders.ordered_on is not null
 ),
 
-{% endif -%}
 accepted as (
     select orders.*
-    from orders
-    {% if is_incremental() -%}
-    inner join touched on orders.ordered_on = touched.ordered_on
-    {% endif -%}
+    from {{ ref('int_shop__orders') }} as orders
     where orders.outcome = 'accepted'
 ),
 
+{% endif -%}
 with_items as (
-    select distinct accepted.order_id
-    from accepted
-    inner join order_items on accepted.order_id = order_items.order_id
-    where order_items.outcome = 'accepted'
+    select distinct order_items.order_id
+    from {{ ref('int_shop__order_items') }} as order_items
+    where
+        order_items.outcome = 'accepted'
+        {%- if is_incremental() %}
+        and order_items.order_id in ({{ the_few('accepted', 'order_id') }})
+        {%- endif %}
 ),
 
 final as (
