@@ -5,7 +5,7 @@ import json
 from collections import Counter
 
 from sample_data import shop
-from sample_data.generate import SEED
+from sample_data.shop import SEED
 from tests.oracle_shop import read_shop
 
 
