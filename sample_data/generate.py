@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from sample_data import shop
 from sample_data.defects import EMAIL_NOT_UNIQUE, Defect, deal_defects, every_field_wrong, next_but_id, several_defects
 from sample_data.malformed import Malformed, csv_line, malformed_csv, malformed_items, malformed_ndjson
 from sample_data.people import LAST_DAY, Dice, Person, earlier_version, invent_people
@@ -443,11 +444,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write the sample data into the folder that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m sample_data.generate", description=__doc__)
     parser.add_argument("--seed", type=int, default=SEED, help=f"another seed, other people (default {SEED})")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write into (default sample_data/employees)")
+    parser.add_argument("--out", type=Path, help="folder for employees alone (default: all, in place)")
     options = parser.parse_args(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
-    for name, content in generate(options.seed):
-        (options.out / name).write_bytes(content)
+    made = {options.out: generate} if options.out else {FOLDER: generate, shop.FOLDER: shop.generate}
+    for folder, files in made.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files(options.seed):
+            (folder / name).write_bytes(content)
 
 
 if __name__ == "__main__":

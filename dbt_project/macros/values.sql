@@ -210,3 +210,33 @@
     {%- endif -%}
     cast('{{ as_of }}' as date)
 {%- endmacro %}
+
+
+{#- A text without white space around it, or null when nothing is left. -#}
+{% macro trimmed(text) -%} nullif(trim({{ text }}), '') {%- endmacro %}
+
+
+{#- An amount in USD from a whole number of cents, -1250 say. -#}
+{% macro cents_as_usd(text) -%}
+    case when {{ matches(text, "^-?[0-9]{1,12}$") }} then cast(cast({{ text }} as bigint) * 0.01 as decimal(14, 2)) end
+{%- endmacro %}
+
+
+{#- The texts of a record by name, for people who look: id=7, name=Ann. -#}
+{% macro named_texts(texts) -%}
+    concat_ws(', '
+    {%- for name, text in texts.items() -%}
+        , '{{ name }}=' || {{ text }}
+    {%- endfor -%}
+    )
+{%- endmacro %}
+
+
+{#- The mean of an exact sum in USD, rounded half up to the cent in whole numbers: engines divide decimals differently. -#}
+{% macro average_usd(total, count) -%}
+    {%- set doubled = "(2 * cast(" ~ total ~ " * 100 as bigint) + " ~ count ~ ")" -%}
+    {%- set divisor = "nullif(2 * " ~ count ~ ", 0)" -%}
+    cast(
+        cast(({{ doubled }} - {{ doubled }} % {{ divisor }}) / {{ divisor }} as bigint) * 0.01 as decimal(18, 2)
+    )
+{%- endmacro %}

@@ -1,0 +1,24 @@
+with source as (
+    {{ landed_records(source('raw', 'shop__order_items')) }}
+),
+
+renamed as (
+    select
+        -- ids
+        source.id as item_id,
+        source.order_id,
+        source.sku,
+        source._load_id as load_id,
+        source._run_id as run_id,
+        -- text
+        source._source as source,
+        source._location as location,
+        source._content_hash as content_hash,
+        -- numerics
+        source._line as line,
+        -- timestamps
+        source._loaded_at as loaded_at
+    from source
+)
+
+select * from renamed
