@@ -109,6 +109,7 @@ def ingest_seconds(folder: Path) -> float | None:
 
 
 def summary(folder: Path) -> dict[str, Any]:
+    """What the last run in a project said of itself. Raises SubjectError where there is none."""
     try:
         return dict(json.loads((folder / ".penstock" / "last_run.json").read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
