@@ -173,7 +173,7 @@ def books(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """The books of a run: read = loaded + ..., loaded = accepted + ..., accepted - removed = published."""
-    from operations import books_report as report
+    from operations.accounts import books_report as report
 
     settings = _settings()
     if verify:
@@ -197,7 +197,7 @@ def rebuild(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Build the marts of an earlier run again, beside the warehouse, and compare them with its books."""
-    from operations import rebuild as again
+    from operations.accounts import rebuild as again
 
     console = Console(quiet=True) if as_json else _console()
     found = again.rebuild(_root(), _settings(), as_of, console, into=into, any_models=any_models)

@@ -1,7 +1,7 @@
 """What failed since the last release: the records that thresholds are about, counted from the data itself."""
 
 from foundation.warehouse import Warehouse, open_warehouse, quote_identifier
-from operations.books import LATEST_BOOKS, LATEST_CLOSINGS
+from operations.accounts.books import LATEST_BOOKS, LATEST_CLOSINGS
 from operations.letters.data import LETTER_ID, Tables, read_tables, see_loads
 
 # The loads of balanced books since the last release: runs that published nothing count along, because a bad batch stays

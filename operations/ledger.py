@@ -11,7 +11,7 @@ import duckdb
 
 from foundation.failpoints import failpoint
 from foundation.warehouse import Warehouse, open_warehouse
-from operations import chain
+from operations.accounts import chain
 from operations.named_rows import name_rows
 
 # One row per run, stage of a run, load in a balanced book, partition of a source that a run read, and expectation of a

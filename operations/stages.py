@@ -15,7 +15,8 @@ from foundation.errors import BooksError, PenstockError
 from foundation.events import Emit, Event
 from foundation.failpoints import failpoint
 from foundation.settings import Settings
-from operations import books, build, gate, thresholds
+from operations import build, gate, thresholds
+from operations.accounts import books
 from operations.commit import git_commit
 from operations.failures import count_failed
 from operations.ledger import Ledger, Partition, Step

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foundation.failpoints import failpoint
-from operations.books import MartBook, SourceBook
+from operations.accounts.books import MartBook, SourceBook
 from operations.dead_letters import told
 from operations.domains import sum_up
 from operations.result import Failure

@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 
 from foundation.warehouse import Warehouse, open_warehouse, quote_identifier, quote_literal
-from operations.books import LATEST_BOOKS
+from operations.accounts.books import LATEST_BOOKS
 from operations.dead_letters import EXAMPLE, place, shown
 from operations.site.index import BOOK_COUNTS, render_index
 from operations.site.quality import render_quality_page

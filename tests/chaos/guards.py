@@ -81,7 +81,7 @@ def _sweep() -> None:
 
 
 def _books() -> None:
-    from operations.books import SourceBook
+    from operations.accounts.books import SourceBook
 
     SourceBook.gap = property(lambda _: "")  # type: ignore[assignment, method-assign]
 

@@ -7,12 +7,12 @@ import duckdb
 import pytest
 
 from foundation.errors import BooksError
-from operations import chain
-from operations.books import Closing, SourceBook, checks, close_books, close_mart_books
-from operations.books_report import read_books
+from operations.accounts import chain
+from operations.accounts.books import Closing, SourceBook, checks, close_books, close_mart_books
+from operations.accounts.books_report import read_books
+from operations.accounts.rebuild import see_loads_then
 from operations.failures import count_failed
 from operations.ledger import Ledger
-from operations.rebuild import see_loads_then
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

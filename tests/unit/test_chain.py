@@ -7,9 +7,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from operations import chain
-from operations.books import close_books, close_mart_books
-from operations.chain import Link, Note, Verdict
+from operations.accounts import chain
+from operations.accounts.books import close_books, close_mart_books
+from operations.accounts.chain import Link, Note, Verdict
 from operations.ledger import Ledger
 
 

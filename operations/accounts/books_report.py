@@ -13,9 +13,9 @@ from rich.table import Table
 from foundation.errors import BooksError, ConfigError, PenstockError
 from foundation.settings import Settings
 from foundation.warehouse import Warehouse, open_warehouse
-from operations import chain
-from operations.books import LATEST_BOOKS
-from operations.chain import Link, Note
+from operations.accounts import chain
+from operations.accounts.books import LATEST_BOOKS
+from operations.accounts.chain import Link, Note
 from operations.releases import releases
 
 SHORT_HASH = 12

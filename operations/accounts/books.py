@@ -16,10 +16,10 @@ import duckdb
 
 from foundation.failpoints import failpoint
 from foundation.warehouse import Warehouse, open_warehouse, quote_identifier
-from operations import chain, tallies
-from operations.chain import Link
-from operations.equations import CandidateBook, MartBook, SourceBook, added_up, checks
-from operations.tallies import Counted, MartTally, Tally
+from operations.accounts import chain, tallies
+from operations.accounts.chain import Link
+from operations.accounts.equations import CandidateBook, MartBook, SourceBook, added_up, checks
+from operations.accounts.tallies import Counted, MartTally, Tally
 
 __all__ = [
     "CandidateBook",

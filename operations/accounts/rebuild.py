@@ -25,8 +25,9 @@ from foundation.warehouse import (
     quote_identifier,
     quote_literal,
 )
-from operations import build, tallies
-from operations.books_report import read_books
+from operations import build
+from operations.accounts import tallies
+from operations.accounts.books_report import read_books
 from operations.commit import git_commit, models_hash
 from operations.lock import run_lock
 from operations.progress import progress
