@@ -22,11 +22,16 @@ def _twice(connection: socket.socket, number: int) -> None:
     connection.sendall(answer(json.dumps(body).encode()))
 
 
+def _lead_on(connection: socket.socket, number: int) -> None:
+    connection.sendall(answer(page_body(number, next=f"/people?page={number + 1}")))
+
+
 def _no_end(connection: socket.socket, number: int) -> None:
-    connection.sendall(answer(page_body(number, next="/people?page=2")))
+    connection.sendall(answer(page_body(number, next="/people?page=1")))
 
 
-ODD: dict[str, Fault] = {"the same id twice": _twice, "a link that leads back": _no_end}
+BACK = "a link that leads back"
+ODD: dict[str, Fault] = {"the same id twice": _twice, BACK: _no_end}
 
 
 def rounds(context: Context) -> Iterator[Round]:
@@ -43,10 +48,11 @@ def _round(context: Context, name: str, fault: Fault, page: int, times: int) -> 
     api = context.engine.api
     world = context.engine.base("duckdb", "first").clone()
     try:
-        if name == "a link that leads back":
+        if name == BACK:
             _follow_links(world)
         api.asked.clear()
-        api.faults, api.times = {page: fault}, times
+        links = dict.fromkeys(range(1, LAST_PAGE), _lead_on) if name == BACK else {}
+        api.faults, api.times = {**links, page: fault}, times
         done = world.run("ingest")
         api.faults = {}
         problems = []
@@ -58,9 +64,9 @@ def _round(context: Context, name: str, fault: Fault, page: int, times: int) -> 
             problems.append(f"a short success: {count} of {RECORDS} records")
         if name in HARMLESS and done.code:
             problems.append(f"refused what is whole: {done.told}")
-        if name == "a link that leads back" and done.code != 4:
+        if name == BACK and done.code != 4:
             problems.append(f"a walk without an end is not told: {done.told}")
-        if name == "a link that leads back":
+        if name == BACK:
             (world.root / "penstock.yml").write_text(
                 (context.engine.base("duckdb", "first").root / "penstock.yml").read_text()
             )
