@@ -15,6 +15,8 @@ from typing import Any
 import duckdb
 import pytest
 
+from tests.conftest import copy_tree
+
 ROOT = Path(__file__).parents[2]
 LINEAGE = "_location, _content_hash, _line, _load_id, _loaded_at"
 CSV_COLUMNS = ("id", "name", "email", "age", "department", "salary", "join_date", "is_active", "metadata", "updated_at")
@@ -140,12 +142,7 @@ class Project:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What dbt needs of the repository, as on a fresh clone."""
-    folder = tmp_path_factory.mktemp("clone") / "pen stock"
-    folder.mkdir()
-    for name in ("dbt_project.yml", "profiles.yml"):
-        shutil.copy(ROOT / name, folder)
-    shutil.copytree(ROOT / "dbt_project", folder / "dbt_project", ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
+    return copy_tree(tmp_path_factory.mktemp("clone") / "pen stock")
 
 
 @pytest.fixture
