@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +16,6 @@ import pytest
 
 from tests.conftest import copy_tree
 
-ROOT = Path(__file__).parents[2]
 LINEAGE = "_location, _content_hash, _line, _load_id, _loaded_at"
 CSV_COLUMNS = ("id", "name", "email", "age", "department", "salary", "join_date", "is_active", "metadata", "updated_at")
 FIRST, SECOND = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)
