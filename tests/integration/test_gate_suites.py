@@ -1,5 +1,6 @@
 """The gates on a real warehouse: a good batch passes, and each rule has a bad batch that it finds."""
 
+import atexit
 import json
 import shutil
 import socket
@@ -8,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,13 @@ import pytest
 from expectations.gates import GateResult, explain, ledger_rows, run_gate
 from foundation.errors import ConfigError
 from foundation.events import Event, ignore
-from operations.domains import read_domains
+from tests.conftest import copy_tree
 
 pytest.importorskip("great_expectations")
 
 NOW = datetime(2026, 3, 2, 6, tzinfo=UTC)
 LAST_RUN = NOW - timedelta(days=1)
 ROOT = Path(__file__).parents[2]
-OF_EMPLOYEES = "suites_of_employees"
 
 SOURCES = ("hr__employees", "payroll__employees", "directory__employees", "talent__employees")
 _LINEAGE = """
@@ -132,17 +133,6 @@ def _make_ledger(connection: duckdb.DuckDBPyConnection) -> None:
     """)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def suites_of_employees(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The suites of that domain as a package of their own: the warehouse here has its tables only."""
-    root = tmp_path_factory.mktemp("suites")
-    shutil.copytree(ROOT / "expectations" / "suites", root / OF_EMPLOYEES, ignore=shutil.ignore_patterns("__pycache__"))
-    for table, domain in read_domains(ROOT).items():
-        if domain != "employees":
-            (root / OF_EMPLOYEES / f"{table}.py").unlink(missing_ok=True)
-    sys.path.append(str(root))
-
-
 @pytest.fixture(scope="session")
 def good_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("gate") / "good.duckdb"
@@ -161,13 +151,23 @@ def spoil(warehouse: Path, sql: str) -> None:
         connection.execute(sql)
 
 
+@cache
+def suites_of_employees() -> str:
+    """A package with the suites of this domain alone: the tables of the others are not in these warehouses."""
+    folder = Path(tempfile.mkdtemp(prefix="penstock-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    shutil.copytree(copy_tree(folder / "tree") / "expectations" / "suites", folder / "suites_of_employees")
+    sys.path.insert(0, str(folder))
+    return "suites_of_employees"
+
+
 def judge(gate: str, warehouse: Path, **options: Any) -> GateResult:
     options = {
+        "package": suites_of_employees(),
         "run_id": "r2",
         "failure_threshold_percent": 10,
         "emit": ignore,
         "judged_at": NOW,
-        "package": OF_EMPLOYEES,
         **options,
     }
     return run_gate(gate, warehouse, **options)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +14,8 @@ from typing import Any
 import duckdb
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.conftest import copy_tree
+
 LINEAGE = "_location, _content_hash, _line, _load_id, _loaded_at"
 CSV_COLUMNS = ("id", "name", "email", "age", "department", "salary", "join_date", "is_active", "metadata", "updated_at")
 FIRST, SECOND = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)
@@ -140,12 +140,7 @@ class Project:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What dbt needs of the repository, as on a fresh clone."""
-    folder = tmp_path_factory.mktemp("clone") / "pen stock"
-    folder.mkdir()
-    for name in ("dbt_project.yml", "profiles.yml"):
-        shutil.copy(ROOT / name, folder)
-    shutil.copytree(ROOT / "dbt_project", folder / "dbt_project", ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
+    return copy_tree(tmp_path_factory.mktemp("clone") / "pen stock")
 
 
 @pytest.fixture
