@@ -202,6 +202,10 @@
 {%- endmacro %}
 
 
+{#- Whole days from one date to another. -#}
+{% macro days_between(first, last) -%} {{ dbt.datediff(first, last, "day") }} {%- endmacro %}
+
+
 {#- The day that the run calls today: the variable as_of, or else today in UTC. -#}
 {% macro as_of_date() -%}
     {%- set as_of = (var("as_of") or run_started_at.strftime("%Y-%m-%d")) | string -%}

@@ -86,10 +86,11 @@ judged as (
             'ruled.tax_broken', 'ruled.order_total_broken', 'ruled.sum_broken',
         ]) }} as failed_rules,
         case
-            when coalesce(
-                ruled.id_broken, ruled.customer_broken, ruled.ordered_at_broken, ruled.subtotal_broken,
-                ruled.tax_broken, ruled.order_total_broken, ruled.sum_broken
-            ) is not null
+            when
+                coalesce(
+                    ruled.id_broken, ruled.customer_broken, ruled.ordered_at_broken, ruled.subtotal_broken,
+                    ruled.tax_broken, ruled.order_total_broken, ruled.sum_broken
+                ) is not null
                 then {{ named_texts({
                     'id': 'ruled.order_id', 'customer': 'ruled.customer_id', 'ordered_at': 'ruled.ordered_at_text',
                     'store_id': 'ruled.store_id', 'subtotal': 'ruled.subtotal_text', 'tax_paid': 'ruled.tax_text',

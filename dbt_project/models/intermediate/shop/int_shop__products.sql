@@ -78,10 +78,11 @@ judged as (
             'ruled.price_broken',
         ]) }} as failed_rules,
         case
-            when coalesce(
-                ruled.sku_broken, ruled.name_broken, ruled.category_broken, ruled.description_broken,
-                ruled.price_broken
-            ) is not null
+            when
+                coalesce(
+                    ruled.sku_broken, ruled.name_broken, ruled.category_broken, ruled.description_broken,
+                    ruled.price_broken
+                ) is not null
                 then {{ named_texts({
                     'sku': 'ruled.sku', 'name': 'ruled.product_name', 'type': 'ruled.category',
                     'price': 'ruled.price_text', 'description': 'ruled.description',

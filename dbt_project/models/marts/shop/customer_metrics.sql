@@ -30,7 +30,7 @@ of_customers as (
     left join orders_by_customer on known.customer_id = orders_by_customer.customer_id
 ),
 
--- orders whose customer nobody told us about: their revenue stays in the sum, and goes to the customer who arrives later
+-- orders whose customer nobody told us about: their revenue stays in the sum until the customer arrives
 of_the_unknown as (
     select
         '{{ var("shop_unknown_member") }}' as customer_id,
@@ -54,7 +54,7 @@ united as (
 timed as (
     select
         united.*,
-        cast({{ dbt.datediff('united.last_ordered_on', as_of_date(), 'day') }} as integer) as recency_days
+        cast({{ days_between('united.last_ordered_on', as_of_date()) }} as integer) as recency_days
     from united
 ),
 
@@ -94,7 +94,8 @@ final as (
         case
             when scored.customer_id = '{{ var("shop_unknown_member") }}' then 'unknown'
             when scored.count_orders = 0 then 'prospect'
-            when scored.recency_score >= 4 and scored.frequency_score >= 4 and scored.monetary_score >= 4 then 'champion'
+            when scored.recency_score >= 4 and scored.frequency_score >= 4 and scored.monetary_score >= 4
+                then 'champion'
             when scored.recency_score >= 3 and scored.frequency_score >= 3 then 'loyal'
             when scored.recency_score >= 4 and scored.frequency_score = 1 then 'new'
             when scored.recency_score <= 2 and scored.frequency_score >= 3 then 'at_risk'
