@@ -24,6 +24,7 @@ from psycopg import sql
 from ingestion.parcels import Batch
 from publishing import embedded
 from tests.domains import keep_domains
+from tests.slow import SLOW
 from tests.warm import Warm
 
 ROOT = Path(__file__).parent.parent
@@ -90,6 +91,20 @@ class Project:
             )
             for mart in ("employees", "department_headcounts")
         }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make test ARGS=--slow` leaves nothing out."""
+    parser.addoption("--slow", action="store_true", help="The tests of tests/slow.py too.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is slow, unless it was asked for."""
+    if config.getoption("--slow"):
+        return
+    for item in items:
+        if f"{item.path.name}::{item.name}" in SLOW:
+            item.add_marker(pytest.mark.skip(reason="slow: make test ARGS=--slow"))
 
 
 _one_at_a_time = threading.Lock()

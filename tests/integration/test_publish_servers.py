@@ -265,8 +265,8 @@ def test_the_password_is_nowhere_but_in_the_environment(server: PostgresServer, 
     with ThreadPoolExecutor() as pool:
         watching = pool.submit(watch)
         try:
-            done = project.run("run", LOG_LEVEL="debug")
-            turned_away = project.run("--debug", "publish", DATABASE_URL=wrong, LOG_LEVEL="debug")
+            done = project.run("run", is_cold=True, LOG_LEVEL="debug")
+            turned_away = project.run("--debug", "publish", is_cold=True, DATABASE_URL=wrong, LOG_LEVEL="debug")
         finally:
             is_over.set()
         watching.result()

@@ -210,7 +210,7 @@ def test_every_bench_names_the_subject_that_it_compares_with() -> None:
     benches = find_benches()
     assert list(benches) == [
         *("csv_to_raw", "csv_with_bad_lines", "ndjson_to_raw", "api", "api_with_latency", "scaling"),
-        *("publish_first", "publish_change", "publish_nothing", "publish_readers", "whole_run", "products"),
+        *("publish_first", "publish_change", "publish_nothing", "publish_readers", "whole_run", "products", "shop_day"),
     ]
     assert all(bench.TITLE and bench.AGAINST for bench in benches.values())
 
