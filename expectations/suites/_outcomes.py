@@ -9,9 +9,8 @@ from expectations.measure import ExpectMeasureToBeBetween
 KEY = ("source", "location", "line")
 
 
-def rejections(table: str, history: History) -> list[Expectation]:
-    """Table shape, and the shares of rejected records: over all sources, and of the worst one."""
-    sources = _sources(table, history)
+def shape(history: History) -> list[Expectation]:
+    """Table shape: outcomes are there, and of no time that has not come."""
     return [
         gxe.ExpectTableRowCountToBeBetween(
             min_value=1,
@@ -23,6 +22,14 @@ def rejections(table: str, history: History) -> list[Expectation]:
             severity="warning",
             notes="A later time is a clock that is wrong. Records loaded after this one are the next release's.",
         ),
+    ]
+
+
+def rejections(table: str, history: History) -> list[Expectation]:
+    """Table shape, and the shares of rejected records: over all sources, and of the worst one."""
+    sources = _sources(table, history)
+    return [
+        *shape(history),
         ExpectMeasureToBeBetween(
             measure="rejected_pct",
             query=f"""

@@ -4,13 +4,13 @@ Requests that failed stop nothing by themselves; what they leave missing is judg
 """
 
 import great_expectations as gx
-import great_expectations.expectations as gxe
 
 from expectations.history import History
 from expectations.measure import ExpectMeasureToBeBetween
+from expectations.suites import _outcomes
 
 GATE = "marts"
-KEY = ("source", "location", "line")
+KEY = _outcomes.KEY
 
 LIST, DETAILS = "registry__datasets", "registry__dataset_details"
 MOST_MISSING, MANY_MISSING = 25, 5
@@ -22,16 +22,7 @@ def build(history: History) -> gx.ExpectationSuite:
     return gx.ExpectationSuite(
         name="outcomes_catalogue",
         expectations=[
-            gxe.ExpectTableRowCountToBeBetween(
-                min_value=1,
-                notes="Without outcomes there is nothing to tell the share of rejected records from.",
-            ),
-            gxe.ExpectColumnMaxToBeBetween(
-                column="loaded_at",
-                max_value=history.judged_at,
-                severity="warning",
-                notes="A later time is a clock that is wrong. Records loaded after this one are the next release's.",
-            ),
+            *_outcomes.shape(history),
             ExpectMeasureToBeBetween(
                 measure="rejected_pct",
                 query=f"""
