@@ -17,6 +17,13 @@ FIRST_ROWS = 500_000
 DEAD_LETTERS = "dead_letters"
 
 
+class ParquetWriter(pq.ParquetWriter):  # type: ignore[misc]  # pyarrow has no types
+    """One that goes in silence: pyarrow closes a file that it could not close once more, and stderr hears of it."""
+
+    def __del__(self) -> None:
+        """Leave an open file to Arrow, which closes it without a word; the error was raised where it came up."""
+
+
 @dataclass
 class TableFile:
     """A parquet file with rows for one table of raw, while it grows."""
@@ -28,7 +35,7 @@ class TableFile:
 
     def __post_init__(self) -> None:
         # A file that lives for seconds: packing it would cost more than it saves.
-        self._writer = pq.ParquetWriter(
+        self._writer = ParquetWriter(
             self.path,
             self.schema,
             compression="none",

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from foundation.errors import ConfigError, PenstockError
 from foundation.sources import CsvSource, JsonSource
+from ingestion.packages import ParquetWriter
 from ingestion.parcels import Batch, Parcel
 from ingestion.readers.csv_files.files import read_csv_file
 from ingestion.readers.json_files.files import read_json_file
@@ -33,7 +33,7 @@ def read_corrections(file: Path, folder: Path) -> Path:
     schema = pa.schema([("letter_id", pa.string()), ("record", pa.large_string()), ("file_line", pa.int64())])
     read = folder / "corrections.parquet"
     count = 0
-    with pq.ParquetWriter(read, schema) as writer:
+    with ParquetWriter(read, schema) as writer:
         try:
             for parcel in _parcels(file, folder):
                 _refuse_unreadable(parcel, file)

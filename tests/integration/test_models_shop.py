@@ -14,11 +14,11 @@ import duckdb
 import pytest
 
 from foundation.warehouse import PostgresWarehouse, open_warehouse
-from tests.conftest import Project, copy_tree, create_database
+from tests.conftest import ROOT, Project, copy_tree, create_database
 from tests.integration.test_postgres_warehouse import url_of
 from tests.oracle_shop import marts, read_shop
 
-REAL = Path("/work/shared/data/customers/jafgen")
+REAL = ROOT.parent / "shared" / "data" / "customers" / "jafgen"
 AS_OF = "2026-04-01"
 UNTESTED = ("--exclude-resource-type", "test")
 MARTS = ("customer_metrics", "product_catalogue", "revenue_by_category", "revenue_by_day", "revenue_by_product")
