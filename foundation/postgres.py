@@ -141,7 +141,7 @@ def _lock(warehouse: PostgresWarehouse) -> "psycopg.Connection[tuple[Any, ...]]"
             connection.execute("select pg_advisory_lock(%s)", [RUN_LOCK])
         except psycopg.errors.LockNotAvailable:
             raise LockedError(
-                f"another run has the warehouse: {_holder(connection)}",
+                f"another run is going: {_holder(connection)}",
                 where=str(warehouse),
                 fix="wait for it to end, then run again",
             ) from None

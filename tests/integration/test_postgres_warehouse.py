@@ -184,7 +184,7 @@ def test_a_run_elsewhere_keeps_this_one_out(fresh_project: Project, warehouse: P
     with hold_warehouse(warehouse):
         done = fresh_project.run("ingest", WAREHOUSE_URL=warehouse.url)
     assert done.returncode == 3
-    assert "another run has the warehouse: server process" in done.stderr
+    assert "another run is going: server process" in done.stderr
     assert PASSWORD not in done.stderr + done.stdout
 
 
