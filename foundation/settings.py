@@ -49,6 +49,9 @@ class Output(Section):
     """A mart that readers get as a Postgres table."""
 
     key: list[Identifier] = Field(min_length=1, description="Columns of the primary key.")
+    unknown_member: str | None = Field(
+        None, description="Key of the row that stands for what no record tells of; the books count it apart."
+    )
     unique: list[Identifier] = Field(default_factory=list)
     indexes: list[Identifier] = Field(default_factory=list)
     json_columns: list[Identifier] = Field(

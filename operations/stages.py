@@ -17,6 +17,7 @@ from foundation.failpoints import failpoint
 from foundation.settings import Settings
 from operations import build, gate, thresholds
 from operations.accounts import books
+from operations.accounts.tallies import MartKey
 from operations.commit import git_commit
 from operations.failures import count_failed
 from operations.ledger import Ledger, Partition, Step
@@ -279,7 +280,11 @@ class Stages:
                 settings.warehouse,
                 self.record.run_id,
                 list(settings.sources),
-                {mart: output.key[0] for mart, output in settings.outputs.items() if len(output.key) == 1},
+                {
+                    mart: MartKey(output.key[0], output.unknown_member)
+                    for mart, output in settings.outputs.items()
+                    if len(output.key) == 1
+                },
                 books.Provenance(
                     self.record.as_of, self._now.model_files, git_commit(self.root), settings.switches.model_dump()
                 ),

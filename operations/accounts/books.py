@@ -19,7 +19,7 @@ from foundation.warehouse import Warehouse, open_warehouse, quote_identifier
 from operations.accounts import chain, tallies
 from operations.accounts.chain import Link
 from operations.accounts.equations import CandidateBook, MartBook, SourceBook, added_up, checks
-from operations.accounts.tallies import Counted, MartTally, Tally
+from operations.accounts.tallies import Counted, MartKey, MartTally, Tally
 
 __all__ = [
     "CandidateBook",
@@ -44,7 +44,7 @@ LATEST_CLOSINGS = """(
 )"""
 # What stood in a mart when books last balanced, those of this run left out.
 _BEFORE = f"""
-    select count_candidates from ops.candidate_books
+    select count_candidates - coalesce(count_unknown, 0) from ops.candidate_books
     where mart = $mart and count_accepted is not null and run_id <> $run_id
         and run_id in (select run_id from {LATEST_CLOSINGS} where is_balanced)
     order by entry_number desc limit 1
@@ -90,12 +90,12 @@ def close_books(
     warehouse: Warehouse,
     run_id: str,
     sources: Sequence[str],
-    keys: Mapping[str, str] | None = None,
+    keys: Mapping[str, MartKey] | None = None,
     provenance: Provenance | None = None,
 ) -> Closing:
     """Count, enter in the ledger and give back the books of every source, also of one that read nothing.
 
-    `keys` are the marts with a key of one column, and that column. An abandoned source is given back but not entered,
+    `keys` are those of the marts with a key of one column. An abandoned source is given back but not entered,
     and its loads stay open: they count once it is declared again.
     """
     provenance = provenance or Provenance(datetime.now(UTC).date())
@@ -218,6 +218,7 @@ def _candidate_book(connection: duckdb.DuckDBPyConnection, run_id: str, tally: M
         count_removed=before - tally.kept.count,
         checksum_accepted=tally.accepted.checksum + tally.kept.checksum,
         checksum_keys=tally.keys.checksum,
+        count_unknown=tally.rows.count - tally.keys.count,
     )
 
 

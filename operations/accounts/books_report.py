@@ -177,14 +177,17 @@ def _sources_table(books: Sequence[Mapping[str, Any]]) -> Table:
 
 def _accepted_table(books: Sequence[Mapping[str, Any]]) -> Table:
     table = _table("mart")
-    for head in ("before", "+ accepted", "- removed", "= rows"):
+    counts = {"count_before": "before", "count_accepted": "+ accepted", "count_removed": "- removed"}
+    if any(book.get("count_unknown") for book in books):
+        counts["count_unknown"] = "+ unknown"
+    counts["count_candidates"] = "= rows"
+    for head in counts.values():
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("checksum of keys", no_wrap=True)
     table.add_column("", no_wrap=True)
     for book in books:
-        names = ("count_before", "count_accepted", "count_removed", "count_candidates")
         keys = _alike(book["checksum_accepted"], book["checksum_keys"])
-        table.add_row(book["mart"], *(f"{book[name]:,}" for name in names), keys, _balanced(book))
+        table.add_row(book["mart"], *(f"{book[name] or 0:,}" for name in counts), keys, _balanced(book))
     return table
 
 

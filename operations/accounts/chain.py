@@ -31,6 +31,7 @@ TABLES = """
         checksum_accepted varchar, checksum_keys varchar, is_balanced boolean not null,
         previous_hash varchar not null, entry_hash varchar not null
     );
+    alter table ops.candidate_books add column if not exists count_unknown bigint;
     create table if not exists ops.closings (
         entry_number bigint not null, run_id varchar not null, closed_at timestamptz not null, as_of date not null,
         switches varchar not null, git_commit varchar, models_hash varchar not null, duckdb_version varchar not null,

@@ -83,6 +83,7 @@ class CandidateBook:
 
     `count_before` were accepted when books last balanced, `count_accepted` of the records since. `count_removed` of
     those before are not accepted any more: superseded, deleted, or broken by a later rule; less those that came back.
+    `count_unknown` rows stand for what no record tells of, and are counted apart.
     """
 
     mart: str
@@ -93,6 +94,7 @@ class CandidateBook:
     count_removed: int | None = None
     checksum_accepted: int | None = None
     checksum_keys: int | None = None
+    count_unknown: int | None = None
 
     @property
     def is_derived(self) -> bool:
@@ -105,10 +107,11 @@ class CandidateBook:
         if self.count_before is None or self.count_accepted is None or self.count_removed is None:
             return ""
         due = self.count_before + self.count_accepted - self.count_removed
-        if due != self.count_candidates:
+        rows = self.count_candidates - (self.count_unknown or 0)
+        if due != rows:
             return (
                 f"{self.mart}: {self.count_before:,} before + {self.count_accepted:,} accepted - "
-                f"{self.count_removed:,} removed = {due:,}, but the mart has {self.count_candidates:,} rows"
+                f"{self.count_removed:,} removed = {due:,}, but the mart has {rows:,} rows"
             )
         if self.checksum_accepted != self.checksum_keys:
             return f"{self.mart}: {due:,} records are accepted and as many are in the mart, but other ones"

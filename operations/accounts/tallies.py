@@ -54,10 +54,18 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class MartKey:
+    """The one column that is a mart's key, and its value in the row that stands for what no record tells of."""
+
+    column: str
+    unknown_member: str | None = None
+
+
+@dataclass(frozen=True)
 class MartTally:
     """A mart's rows; its keys, and those of the records that are accepted, where an outcomes model leads to it.
 
-    `accepted` are of open loads, `kept` of those that a balanced book holds.
+    `keys` are without that of the unknown member, `accepted` of open loads, `kept` of those that a balanced book holds.
     """
 
     mart: str
@@ -79,8 +87,8 @@ class Counted:
     tables: frozenset[str] = frozenset()
 
 
-def count(connection: duckdb.DuckDBPyConnection, run_id: str, keys: Mapping[str, str]) -> Counted:
-    """Count all but what is in the tables of raw; `keys` are marts and the one column that is their key.
+def count(connection: duckdb.DuckDBPyConnection, run_id: str, keys: Mapping[str, MartKey]) -> Counted:
+    """Count all but what is in the tables of raw; `keys` are those of the marts that have one of one column.
 
     The temporary table open_loads holds the loads that it is about.
     """
@@ -93,17 +101,14 @@ def count(connection: duckdb.DuckDBPyConnection, run_id: str, keys: Mapping[str,
     outcomes: dict[Place, dict[str, Tally]] = {}
     known: set[str] = set()
     marts: dict[str, MartTally] = {}
+    # By mart: accepted of open loads, and kept.
     accepted: dict[str, tuple[Tally, Tally]] = {}
     for mart in _marts(columns):
         if mart.startswith(OUTCOMES):
-            marts[mart], accepted[mart.removeprefix(OUTCOMES)] = _judged(
-                connection, mart, columns[f"marts.{mart}"], outcomes, known
-            )
-    leading = {mart for mart in accepted if "record_key" in columns[f"marts.{OUTCOMES}{mart}"]}
+            marts[mart] = _judged(connection, mart, columns, outcomes, known, accepted)
     for mart in _marts(columns):
         if not mart.startswith(OUTCOMES):
-            key = keys.get(mart) if mart in leading else None
-            marts[mart] = _mart(connection, mart, columns[f"marts.{mart}"], key, accepted.get(mart))
+            marts[mart] = _mart(connection, mart, columns[f"marts.{mart}"], keys.get(mart), accepted.get(mart))
     return Counted(
         read=_read(connection),
         letters=_letters(connection) if "raw.dead_letters" in columns else {},
@@ -117,7 +122,7 @@ def count(connection: duckdb.DuckDBPyConnection, run_id: str, keys: Mapping[str,
 def mart_rows(connection: duckdb.DuckDBPyConnection) -> dict[str, Tally]:
     """Count and checksum of the rows of every mart."""
     columns = _columns(connection)
-    return {mart: _mart(connection, mart, columns[f"marts.{mart}"], None, None).rows for mart in _marts(columns)}
+    return {mart: _mart(connection, mart, columns[f"marts.{mart}"]).rows for mart in _marts(columns)}
 
 
 def loaded(connection: duckdb.DuckDBPyConnection, source: str, *, is_distinct: bool) -> dict[str, Tally]:
@@ -180,22 +185,34 @@ def _letters(connection: duckdb.DuckDBPyConnection) -> dict[Place, Tally]:
 def _judged(
     connection: duckdb.DuckDBPyConnection,
     model: str,
-    columns: Sequence[str],
+    tables: Mapping[str, Sequence[str]],
     outcomes: dict[Place, dict[str, Tally]],
     known: set[str],
-) -> tuple[MartTally, tuple[Tally, Tally]]:
-    """Add an outcomes model, in one pass, to `outcomes` and `known`; its rows, and the keys accepted: new, and kept."""
+    accepted: dict[str, tuple[Tally, Tally]],
+) -> MartTally:
+    """Add an outcomes model, in one pass, to `outcomes`, `known` and the keys `accepted`; its rows.
+
+    Its records lead to the mart that its column `mart` names, or else to that of its own name. Raises BooksError.
+    """
+    columns = tables[f"marts.{model}"]
     if missing := [name for name in _NEEDED if name not in columns]:
         raise BooksError(
             f"{model} has no column {missing[0]}",
             where=f"marts.{model}",
             fix=f"an outcomes model has {', '.join(_NEEDED)} (dbt_project/README.md)",
         )
-    key = "record_key::varchar" if "record_key" in columns else "null"
+    has_key, has_mart = "record_key" in columns, "mart" in columns
+    key = "record_key::varchar" if has_key else "null"
+    mart = "null"
+    if has_key and has_mart:
+        mart = "mart::varchar"
+    elif has_key:
+        mart = f"'{model.removeprefix(OUTCOMES)}'"
+        accepted.setdefault(model.removeprefix(OUTCOMES), (Tally(), Tally()))  # also of an empty model
     found = connection.execute(
         f"""
         select
-            judged.source, loads.part, outcome, count(*),
+            judged.source, loads.part, outcome, {mart} as leads_to, count(*),
             sum(hash(judged.content_hash::varchar, judged.line::bigint)),
             sum(hash({key})),
             sum(hash({_listed(columns, "judged.")}))
@@ -204,37 +221,47 @@ def _judged(
         group by all
         """
     ).fetchall()
-    rows, accepted, kept = Tally(), Tally(), Tally()
-    for source, part, outcome, records, identity, keys, whole in found:
+    rows = Tally()
+    for source, part, outcome, leads_to, records, identity, record_keys, whole in found:
         known.add(source)
         rows += Tally(records, whole)
         if part is not None:
             of_place = outcomes.setdefault((source, part), {})
             of_place[outcome] = of_place.get(outcome, Tally()) + Tally(records, identity)
-        if outcome == "accepted" and part is None:
-            kept += Tally(records, keys)
-        elif outcome == "accepted":
-            accepted += Tally(records, keys)
-    return MartTally(model, rows), (accepted, kept)
+        if leads_to is not None:
+            if has_mart and f"marts.{leads_to}" not in tables:
+                raise BooksError(
+                    f"{model} leads to the mart {leads_to}, and there is none of that name",
+                    where=f"marts.{model}, column mart",
+                    fix="name the mart that has a row for each accepted record, or none (null)",
+                )
+            new, kept = accepted.get(leads_to, (Tally(), Tally()))
+            more = Tally(records, record_keys) if outcome == "accepted" else Tally()
+            accepted[leads_to] = (new, kept + more) if part is None else (new + more, kept)
+    return MartTally(model, rows)
 
 
 def _mart(
     connection: duckdb.DuckDBPyConnection,
     mart: str,
     columns: Sequence[str],
-    key: str | None,
-    accepted: tuple[Tally, Tally] | None,
+    key: MartKey | None = None,
+    accepted: tuple[Tally, Tally] | None = None,
 ) -> MartTally:
-    keyed = key is not None and key in columns and accepted is not None
-    keys = f"sum(hash({quote_identifier(key or '')}::varchar))" if keyed else "null"
+    counted = f"count(*), sum(hash({_listed(columns)}))"
+    if key is None or key.column not in columns or accepted is None:
+        return MartTally(mart, _tally(connection, f"select {counted} from marts.{quote_identifier(mart)}"))
+    column = f"{quote_identifier(key.column)}::varchar"
+    known, values = "true", {}
+    if key.unknown_member is not None:
+        known, values = f"{column} is distinct from $unknown", {"unknown": key.unknown_member}
     row = connection.execute(
-        f"select count(*), sum(hash({_listed(columns)})), {keys} from marts.{quote_identifier(mart)}"
+        f"select {counted}, count(*) filter (where {known}), sum(hash({column})) filter (where {known}) "
+        f"from marts.{quote_identifier(mart)}",
+        values,
     ).fetchone()
     assert row is not None
-    rows = Tally(row[0], row[1] or 0)
-    if not keyed or accepted is None:
-        return MartTally(mart, rows)
-    return MartTally(mart, rows, Tally(row[0], row[2] or 0), *accepted)
+    return MartTally(mart, Tally(row[0], row[1] or 0), Tally(row[2], row[3] or 0), *accepted)
 
 
 def _tally(connection: duckdb.DuckDBPyConnection, query: str) -> Tally:

@@ -105,6 +105,9 @@ def test_the_sample_is_published_as_an_oracle_reads_it(sample_run: Project, expe
     assert (books["registry__datasets"]["loaded"], books["registry__datasets"]["rejected"]) == (120, 0)
     assert (books[DETAILS]["loaded"], books[DETAILS]["rejected"]) == (120, len(expected["rejected"]))
     assert sample_run.summary["is_balanced"]
+    shown = json.loads(sample_run.run("books", "--json").stdout)["candidates"]
+    (datasets,) = (mart for mart in shown if mart["mart"] == "datasets")
+    assert datasets["count_accepted"] == datasets["count_candidates"] == 120 - len(expected["rejected"])
 
 
 def test_every_rejected_record_has_its_reasons(sample_run: Project, expected: dict[str, Any]) -> None:

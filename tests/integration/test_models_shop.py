@@ -307,6 +307,10 @@ def test_a_run_publishes_the_shop_a_replay_heals_it_and_a_rebuild_finds_the_same
     shop = Shop(project.root, project.dsn)
     _run(project)
     first_run = project.summary["run_id"]
+    marts = {book["mart"]: book for book in json.loads(project.run("books", "--json").stdout)["candidates"]}
+    customers, products = marts["customer_metrics"], marts["product_catalogue"]
+    assert (customers["count_accepted"], customers["count_unknown"], customers["count_candidates"]) == (300, 1, 301)
+    assert (products["count_accepted"], products["count_unknown"], products["count_candidates"]) == (38, 0, 38)
     before = project.query("select sum(revenue_usd), sum(count_orders) from revenue_by_day")[0]
     done = project.run("deadletters", "export", "--reason", "subtotal_unreadable", "--to", "letters.ndjson")
     assert done.returncode == 0, done.stdout + done.stderr

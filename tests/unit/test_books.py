@@ -11,6 +11,7 @@ from operations.accounts import chain
 from operations.accounts.books import Closing, SourceBook, checks, close_books, close_mart_books
 from operations.accounts.books_report import read_books
 from operations.accounts.rebuild import see_loads_then
+from operations.accounts.tallies import MartKey
 from operations.failures import count_failed
 from operations.ledger import Ledger
 
@@ -115,7 +116,7 @@ def tamper(warehouse: Path, statements: str) -> None:
 
 
 def close(warehouse: Path, run_id: str = "run-1") -> Closing:
-    return close_books(warehouse, run_id, ["hr__people"], {"people": "id"})
+    return close_books(warehouse, run_id, ["hr__people"], {"people": MartKey("id")})
 
 
 def test_accepted_records_are_in_the_mart(warehouse: Path) -> None:
@@ -198,6 +199,37 @@ def test_a_record_that_a_later_one_supersedes_is_removed(warehouse: Path) -> Non
     assert closing.gaps == []
     book = next(mart for mart in closing.candidates if mart.mart == "people")
     assert (book.count_before, book.count_accepted, book.count_removed, book.count_candidates) == (2, 2, 1, 3)
+
+
+SEVERAL = """
+    alter table marts.outcomes_people add column mart varchar;
+    update marts.outcomes_people set mart = 'persons' where line = 0;
+    create table marts.persons as select 'id-0' as id union all select '(unknown)';
+"""
+
+
+def test_an_outcomes_model_can_lead_to_several_marts_or_none_and_an_unknown_member_is_counted_apart(
+    warehouse: Path,
+) -> None:
+    tamper(warehouse, SEVERAL)
+    keys = {"people": MartKey("id"), "persons": MartKey("id", "(unknown)")}
+    closing = close_books(warehouse, "run-1", ["hr__people"], keys)
+    people, persons = (book for book in closing.candidates if not book.mart.startswith("outcomes_"))
+    assert people.is_derived, "record 1 leads to no mart, and the model's own name to none either"
+    assert closing.gaps == []
+    assert (persons.count_accepted, persons.count_unknown, persons.count_candidates) == (1, 1, 2)
+    persons = close_books(warehouse, "run-2", ["hr__people"], keys).candidates[-1]
+    assert (persons.count_before, persons.count_removed, persons.gap) == (1, 0, "")
+    tamper(warehouse, "insert into marts.persons values ('id-1')")
+    assert close_books(warehouse, "run-3", ["hr__people"], keys).gaps == [
+        "persons: 1 before + 0 accepted - 0 removed = 1, but the mart has 2 rows"
+    ]
+
+
+def test_an_outcomes_model_that_leads_to_a_mart_that_is_not_there_is_told(warehouse: Path) -> None:
+    tamper(warehouse, SEVERAL + "drop table marts.persons")
+    with pytest.raises(BooksError, match="outcomes_people leads to the mart persons, and there is none of that name"):
+        close(warehouse)
 
 
 def test_every_partition_has_books_of_its_own(warehouse: Path) -> None:

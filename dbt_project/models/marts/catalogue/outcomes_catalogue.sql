@@ -16,6 +16,8 @@ final as (
         deduplicated.location,
         deduplicated.content_hash,
         deduplicated.outcome,
+        -- a row of the list only tells what to ask for
+        case when deduplicated.record_id is not null then 'datasets' end as mart,
         -- numerics
         deduplicated.line,
         -- timestamps

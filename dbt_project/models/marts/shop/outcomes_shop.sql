@@ -26,6 +26,7 @@ united as (
         orders.location,
         orders.content_hash,
         orders.outcome,
+        cast(null as {{ text_type() }}) as mart,
         orders.line,
         orders.loaded_at
     from orders
@@ -38,6 +39,7 @@ united as (
         order_items.location,
         order_items.content_hash,
         order_items.outcome,
+        cast(null as {{ text_type() }}) as mart,
         order_items.line,
         order_items.loaded_at
     from order_items
@@ -50,6 +52,7 @@ united as (
         customers.location,
         customers.content_hash,
         customers.outcome,
+        'customer_metrics' as mart,
         customers.line,
         customers.loaded_at
     from customers
@@ -62,6 +65,7 @@ united as (
         products.location,
         products.content_hash,
         products.outcome,
+        'product_catalogue' as mart,
         products.line,
         products.loaded_at
     from products
@@ -78,6 +82,7 @@ final as (
         united.location,
         united.content_hash,
         united.outcome,
+        united.mart,
         -- numerics
         united.line,
         -- timestamps
