@@ -36,9 +36,12 @@ def _contracted(
     for name, kind, description in columns:
         text += f"      - name: {scalar(name)}\n        data_type: {kind}\n        description: {scalar(description)}\n"
         if name in required:
-            tests = "[not_null, unique]" if is_unique and len(required) == 1 else "[not_null]"
+            # What a table's constraint keeps needs no test; a key of one column is tested, as every key is.
             text += "        constraints:\n          - type: not_null\n" if is_table else ""
-            text += f"        data_tests: {tests}\n"
+            if is_unique and len(required) == 1:
+                text += "        data_tests: [not_null, unique]\n"
+            elif not is_table:
+                text += "        data_tests: [not_null]\n"
     return text
 
 
