@@ -203,6 +203,26 @@ def test_after_each_change_the_marts_are_those_of_a_full_refresh(shop: Shop) -> 
     shop.build()
 
 
+def test_a_file_that_goes_on_under_another_name_keeps_its_records(shop: Shop) -> None:
+    def accepted() -> int:
+        ((count,),) = shop.rows("select count(*) from intermediate.int_shop__orders where outcome = 'accepted'")
+        return int(count)
+
+    before = accepted()
+    path = shop.files / "orders_2026-02.csv"
+    header = path.read_text().splitlines()[0]
+    archive = path.rename(path.with_stem("orders_2026-02-archived"))
+    path.write_text(f"{header}\nMOVED,CU-0005,2026-02-03T09:00:00,ST-1,100,6,106\n")
+    shop.ingest()
+    shop.build(*UNTESTED)
+    assert accepted() == before + 1
+    archive.write_text(f"{header}\nREPLACED,CU-0005,2026-02-03T09:00:00,ST-1,100,6,106\n")
+    shop.ingest()
+    shop.build(*UNTESTED)
+    assert 0 < accepted() < before, "the content that no file holds any more has gone"
+    assert shop.marts() == shop.built_anew()
+
+
 def test_a_new_day_touches_its_orders_days_and_customers_alone(shop: Shop) -> None:
     _new_day(shop)
     _late_order(shop)
