@@ -13,7 +13,12 @@ def command(arguments: list[str]) -> None:
     from foundation import failpoints
 
     failpoints.arm()
-    if os.environ.get(failpoints.VARIABLE, "").startswith("dlt"):
+    asked = os.environ.get(failpoints.VARIABLE, "")
+    if asked.startswith("ingest.package_full"):  # millions of rows fill one
+        from ingestion import packages
+
+        packages.LARGEST_ROWS = 20
+    if asked.startswith("dlt"):
         from tests.chaos import library_points
 
         library_points.install()
