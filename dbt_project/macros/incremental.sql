@@ -20,19 +20,72 @@
 {%- endmacro %}
 
 
-{#- A condition for a staging model: its load is one that this model has not seen under these rules. -#}
-{% macro is_unseen(records, source, rules_version) -%}
+{#-
+    The first CTEs of such a model: `loads`, and of an incremental build `seen`, the loads that its rows name, and
+    `unseen`, those that it has not seen under these rules. A load of which another repeated all that it brought is named
+    by no row: it has been seen with the later one.
+-#}
+{% macro loads_seen(source, rules_version) -%}
+    loads as (
+        select * from {{ ref("stg_ingestion__loads") }}
+    ),
+
+    {% if is_incremental() -%}
+    seen as (
+        select
+            this_model.load_id,
+            this_model.rules_version,
+            this_model.is_current,
+            max(this_model.changed_at) as changed_at
+        from {{ this }} as this_model
+        group by this_model.load_id, this_model.rules_version, this_model.is_current
+    ),
+
+    seen_loads as (
+        select
+            loads.*,
+            row_number() over (
+                partition by loads.source, loads.content_hash, loads.start_bytes, loads.count_loaded
+                order by loads.loaded_at desc, loads.load_id desc
+            ) as place
+        from loads
+        where
+            loads.load_id in (
+                select seen.load_id
+                from seen
+                where seen.rules_version = '{{ rules_version }}'
+            )
+    ),
+
+    unseen as (
+        select loads.load_id
+        from loads
+        left join seen_loads on loads.load_id = seen_loads.load_id
+        left join seen_loads as repeated
+            on
+                loads.source = repeated.source
+                and loads.content_hash = repeated.content_hash
+                and loads.start_bytes = repeated.start_bytes
+                and loads.count_loaded = repeated.count_loaded
+                and repeated.place = 1
+        where
+            loads.source = '{{ source }}'
+            and loads.is_complete
+            and seen_loads.load_id is null
+            and (
+                repeated.load_id is null
+                or loads.loaded_at > repeated.loaded_at
+                or (loads.loaded_at = repeated.loaded_at and loads.load_id > repeated.load_id)
+            )
+    ),
+    {%- endif %}
+{%- endmacro %}
+
+
+{#- A condition for a staging model: its load is one that this model has not seen. -#}
+{% macro is_unseen(records) -%}
     {%- if is_incremental() -%}
-        {{ records }}.load_id in (
-            select loads.load_id
-            from {{ ref("stg_ingestion__loads") }} as loads
-            left join (
-                select distinct this_model.load_id
-                from {{ this }} as this_model
-                where this_model.rules_version = '{{ rules_version }}'
-            ) as seen on loads.load_id = seen.load_id
-            where loads.source = '{{ source }}' and loads.is_complete and seen.load_id is null
-        )
+        {{ records }}.load_id in (select unseen.load_id from unseen)
     {%- else -%}
         true
     {%- endif -%}
@@ -40,21 +93,22 @@
 
 
 {#-
-    CTEs from `judged`, the new records with their failed_rules, to `versions`, every version of every key that they
+    CTEs from `judged`, the new records with their failed_rules, to `final`, every version of every key that they
     touch, with its outcome. Of the newest valid version of a current file the outcome is accepted: later loads first,
-    then later files, then later lines. A repeat of a record (same content hash and line) goes. `columns` are all
-    columns of judged, `key` the one that versions share.
+    then later files, then later lines. A repeat of a record (same content hash and line) goes. `own` are the columns of
+    judged that are this model's own, `key` the one of them that versions share; what tells where a record came from, and
+    what was judged, stands after them.
 -#}
-{% macro settled_versions(key, columns, rules_version) -%}
-    loads as (
-        select * from {{ ref("stg_ingestion__loads") }}
-    ),
-
+{% macro settled_versions(key, own, rules_version) -%}
+    {%- set columns = own + [
+        "load_id", "run_id", "failed_rules", "record", "source", "location", "content_hash", "rules_version", "line",
+        "loaded_at",
+    ] -%}
     {% if is_incremental() -%}
     -- a file that was replaced takes its records with it
     loads_overtaken as (
         select seen.load_id
-        from (select distinct this_model.load_id, this_model.is_current from {{ this }} as this_model) as seen
+        from seen
         inner join loads on seen.load_id = loads.load_id
         where seen.is_current <> loads.is_current
     ),
@@ -121,7 +175,7 @@
         where repeats_numbered.repeat_number = 1
     ),
 
-    all_versions as (
+    versions as (
         select
             candidates.{{ columns | join(", candidates.") }},
             loads.is_current,
@@ -138,16 +192,17 @@
         from versions_numbered
     ),
 
-    versions as (
+    final as (
         select
-            all_versions.*,
+            versions.{{ columns | join(", versions.") }},
+            versions.is_current,
             case
-                when all_versions.failed_rules is not null then 'rejected'
-                when all_versions.version_number = 1 and all_versions.is_current then 'accepted'
+                when versions.failed_rules is not null then 'rejected'
+                when versions.version_number = 1 and versions.is_current then 'accepted'
                 else 'duplicate'
             end as outcome,
-            {{ build_time() }} as changed_at
-        from all_versions
+            {{ build_time('seen') }} as changed_at
+        from versions
     )
 {%- endmacro %}
 
@@ -162,45 +217,37 @@
 {%- endmacro %}
 
 
-{#- When this build began: what it writes is newer than all that was written before, even if the clock was set back. -#}
-{% macro build_time() -%}
+{#-
+    When this build began. It is newer than all that an earlier build wrote into `rows`, this model or what tells of it,
+    even if the clock was set back since.
+-#}
+{% macro build_time(rows) -%}
     {%- set now = "cast('" ~ run_started_at.strftime("%Y-%m-%d %H:%M:%S.%f") ~ "+00' as " ~ instant_type() ~ ")" -%}
     {%- if is_incremental() -%}
-        greatest(
-            {{ now }},
-            (select max(this_model.changed_at) + interval '1 second' from {{ this }} as this_model)
-        )
+        greatest({{ now }}, (select max(written.changed_at) + interval '1 second' from {{ rows }} as written))
     {%- else -%}
         {{ now }}
     {%- endif -%}
 {%- endmacro %}
 
 
-{#- A condition for a model below: this row was changed after all that this model has seen of it. -#}
-{% macro is_changed(rows) -%}
+{#-
+    A condition for a model below: this row was changed after all that this model has seen of it. A model that reads
+    several keeps a column for each, since their clocks may differ.
+-#}
+{% macro is_changed(rows, column="changed_at") -%}
     {{ rows }}.changed_at > (
-        select coalesce(max(this_model.changed_at), cast('0001-01-01 00:00:00+00' as {{ instant_type() }}))
+        select coalesce(max(this_model.{{ column }}), cast('0001-01-01 00:00:00+00' as {{ instant_type() }}))
         from {{ this }} as this_model
     )
 {%- endmacro %}
 
 
 {#- The groups of this model that are older than the whole table they come from, which was built anew since. -#}
-{% macro outdated_groups(key, rows) -%}
+{% macro outdated_groups(key, rows, column="changed_at") -%}
     select this_model.{{ key }}
     from {{ this }} as this_model
-    where this_model.changed_at < (select min(upstream.changed_at) from {{ rows }} as upstream)
-{%- endmacro %}
-
-
-{#- A test's `where` may say __this__ for the relation under test: dbt's own macro with that one addition. -#}
-{% macro get_where_subquery(relation) -%}
-    {%- set where = (config.get("where") or "") | replace("__this__", relation | string) -%}
-    {%- if where -%}
-        {%- do return("(select * from " ~ relation ~ " where " ~ where ~ ") dbt_subquery") -%}
-    {%- else -%}
-        {%- do return(relation) -%}
-    {%- endif -%}
+    where this_model.{{ column }} < (select min(upstream.changed_at) from {{ rows }} as upstream)
 {%- endmacro %}
 
 

@@ -244,3 +244,10 @@
         cast(({{ doubled }} - {{ doubled }} % {{ divisor }}) / {{ divisor }} as bigint) * 0.01 as decimal(18, 2)
     )
 {%- endmacro %}
+
+
+{#-
+    Key and name of the row that stands for what facts name and nobody described. penstock.yml says it of a mart whose
+    rows the books count, and no record may bear it.
+-#}
+{% macro unknown_member() -%} (unknown) {%- endmacro %}

@@ -1,17 +1,12 @@
 {#- Incremental, as int_shop__orders is. -#}
 {{ config(
-    materialized='incremental',
-    incremental_strategy='delete+insert',
     unique_key='customer_key',
-    on_schema_change='fail',
     indexes=lookup_indexes(['customer_key'])
 ) }}
-{%- set columns = [
-    'customer_key', 'customer_id', 'load_id', 'run_id', 'customer_name', 'failed_rules', 'record', 'source', 'location',
-    'content_hash', 'rules_version', 'line', 'loaded_at',
-] -%}
 
-with customers as (
+with {{ loads_seen('shop__customers', var('shop_rules_version')) }}
+
+customers as (
     select * from {{ ref('stg_shop__customers') }}
 ),
 
@@ -27,7 +22,7 @@ trimmed as (
         customers.line,
         customers.loaded_at
     from customers
-    where {{ is_unseen('customers', 'shop__customers', var('shop_rules_version')) }}
+    where {{ is_unseen('customers') }}
     {{ computed_once() }}
 ),
 
@@ -38,7 +33,7 @@ ruled as (
         case
             when trimmed.customer_id is null then 'customer_id_missing'
             when {{ is_no_plain_text('trimmed.customer_id') }} then 'customer_id_unreadable'
-            when trimmed.customer_id = '{{ var("shop_unknown_member") }}' then 'customer_id_reserved'
+            when trimmed.customer_id = '{{ unknown_member() }}' then 'customer_id_reserved'
         end as id_broken,
         case
             when trimmed.customer_name is null then 'customer_name_missing'
@@ -59,32 +54,6 @@ judged as (
     from ruled
 ),
 
-{{ settled_versions('customer_key', columns, var('shop_rules_version')) }},
-
-final as (
-    select
-        -- ids
-        versions.customer_key,
-        versions.customer_id,
-        versions.load_id,
-        versions.run_id,
-        -- text
-        versions.customer_name,
-        versions.failed_rules,
-        versions.outcome,
-        versions.record,
-        versions.source,
-        versions.location,
-        versions.content_hash,
-        versions.rules_version,
-        -- numerics
-        versions.line,
-        -- booleans
-        versions.is_current,
-        -- timestamps
-        versions.loaded_at,
-        versions.changed_at
-    from versions
-)
+{{ settled_versions('customer_key', ['customer_key', 'customer_id', 'customer_name'], var('shop_rules_version')) }}
 
 select * from final

@@ -3,10 +3,7 @@
     that is new, or costs something else, changes nothing here. An item whose order is not there waits for it.
 -#}
 {{ config(
-    materialized='incremental',
-    incremental_strategy='delete+insert',
-    unique_key='ordered_on',
-    on_schema_change='fail'
+    unique_key='ordered_on'
 ) }}
 
 with days as (

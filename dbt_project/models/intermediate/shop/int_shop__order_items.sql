@@ -1,17 +1,12 @@
 {#- Incremental, as int_shop__orders is. An item has no price of its own: it is worth what its product costs. -#}
 {{ config(
-    materialized='incremental',
-    incremental_strategy='delete+insert',
     unique_key='item_key',
-    on_schema_change='fail',
     indexes=lookup_indexes(['item_key', 'order_id'])
 ) }}
-{%- set columns = [
-    'item_key', 'item_id', 'order_id', 'sku', 'load_id', 'run_id', 'failed_rules', 'record', 'source', 'location',
-    'content_hash', 'rules_version', 'line', 'loaded_at',
-] -%}
 
-with order_items as (
+with {{ loads_seen('shop__order_items', var('shop_rules_version')) }}
+
+order_items as (
     select * from {{ ref('stg_shop__order_items') }}
 ),
 
@@ -28,7 +23,7 @@ trimmed as (
         order_items.line,
         order_items.loaded_at
     from order_items
-    where {{ is_unseen('order_items', 'shop__order_items', var('shop_rules_version')) }}
+    where {{ is_unseen('order_items') }}
     {{ computed_once() }}
 ),
 
@@ -51,33 +46,6 @@ judged as (
     from trimmed
 ),
 
-{{ settled_versions('item_key', columns, var('shop_rules_version')) }},
-
-final as (
-    select
-        -- ids
-        versions.item_key,
-        versions.item_id,
-        versions.order_id,
-        versions.sku,
-        versions.load_id,
-        versions.run_id,
-        -- text
-        versions.failed_rules,
-        versions.outcome,
-        versions.record,
-        versions.source,
-        versions.location,
-        versions.content_hash,
-        versions.rules_version,
-        -- numerics
-        versions.line,
-        -- booleans
-        versions.is_current,
-        -- timestamps
-        versions.loaded_at,
-        versions.changed_at
-    from versions
-)
+{{ settled_versions('item_key', ['item_key', 'item_id', 'order_id', 'sku'], var('shop_rules_version')) }}
 
 select * from final

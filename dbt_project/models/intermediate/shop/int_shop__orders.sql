@@ -3,19 +3,13 @@
     of them that is here already. All versions stay, so a later model finds the day and the customer that an order left.
 -#}
 {{ config(
-    materialized='incremental',
-    incremental_strategy='delete+insert',
     unique_key='order_key',
-    on_schema_change='fail',
     indexes=lookup_indexes(['order_key', 'ordered_on', 'customer_id'])
 ) }}
-{%- set columns = [
-    'order_key', 'order_id', 'customer_id', 'store_id', 'load_id', 'run_id', 'failed_rules', 'record', 'source',
-    'location', 'content_hash', 'rules_version', 'subtotal_usd', 'tax_usd', 'order_total_usd', 'line', 'ordered_on',
-    'ordered_at', 'loaded_at',
-] -%}
 
-with orders as (
+with {{ loads_seen('shop__orders', var('shop_rules_version')) }}
+
+orders as (
     select * from {{ ref('stg_shop__orders') }}
 ),
 
@@ -36,7 +30,7 @@ trimmed as (
         orders.line,
         orders.loaded_at
     from orders
-    where {{ is_unseen('orders', 'shop__orders', var('shop_rules_version')) }}
+    where {{ is_unseen('orders') }}
     {{ computed_once() }}
 ),
 
@@ -47,7 +41,6 @@ valued as (
         {{ cents_as_usd('trimmed.subtotal_text') }} as subtotal_usd,
         {{ cents_as_usd('trimmed.tax_text') }} as tax_usd,
         {{ cents_as_usd('trimmed.order_total_text') }} as order_total_usd,
-        {{ cast_or_null('left(trimmed.ordered_at_text, 10)', 'date') }} as ordered_on,
         {{ utc_timestamp('trimmed.ordered_at_text') }} as ordered_at
     from trimmed
     {{ computed_once() }}
@@ -57,6 +50,10 @@ valued as (
 ruled as (
     select
         valued.*,
+        -- the day as the source wrote it, of a moment that could be read
+        case
+            when valued.ordered_at is not null then {{ cast_or_null('left(valued.ordered_at_text, 10)', 'date') }}
+        end as ordered_on,
         case when valued.order_id is null then 'order_id_missing' end as id_broken,
         case when valued.customer_id is null then 'customer_missing' end as customer_broken,
         case
@@ -78,19 +75,16 @@ ruled as (
     from valued
 ),
 
+{% set rules = [
+    'ruled.id_broken', 'ruled.customer_broken', 'ruled.ordered_at_broken', 'ruled.subtotal_broken', 'ruled.tax_broken',
+    'ruled.order_total_broken', 'ruled.sum_broken',
+] -%}
 judged as (
     select
         ruled.*,
-        {{ joined_rules([
-            'ruled.id_broken', 'ruled.customer_broken', 'ruled.ordered_at_broken', 'ruled.subtotal_broken',
-            'ruled.tax_broken', 'ruled.order_total_broken', 'ruled.sum_broken',
-        ]) }} as failed_rules,
+        {{ joined_rules(rules) }} as failed_rules,
         case
-            when
-                coalesce(
-                    ruled.id_broken, ruled.customer_broken, ruled.ordered_at_broken, ruled.subtotal_broken,
-                    ruled.tax_broken, ruled.order_total_broken, ruled.sum_broken
-                ) is not null
+            when coalesce({{ rules | join(', ') }}) is not null
                 then {{ named_texts({
                     'id': 'ruled.order_id', 'customer': 'ruled.customer_id', 'ordered_at': 'ruled.ordered_at_text',
                     'store_id': 'ruled.store_id', 'subtotal': 'ruled.subtotal_text', 'tax_paid': 'ruled.tax_text',
@@ -101,39 +95,9 @@ judged as (
     from ruled
 ),
 
-{{ settled_versions('order_key', columns, var('shop_rules_version')) }},
-
-final as (
-    select
-        -- ids
-        versions.order_key,
-        versions.order_id,
-        versions.customer_id,
-        versions.store_id,
-        versions.load_id,
-        versions.run_id,
-        -- text
-        versions.failed_rules,
-        versions.outcome,
-        versions.record,
-        versions.source,
-        versions.location,
-        versions.content_hash,
-        versions.rules_version,
-        -- numerics
-        versions.subtotal_usd,
-        versions.tax_usd,
-        versions.order_total_usd,
-        versions.line,
-        -- booleans
-        versions.is_current,
-        -- dates
-        versions.ordered_on,
-        -- timestamps
-        versions.ordered_at,
-        versions.loaded_at,
-        versions.changed_at
-    from versions
-)
+{{ settled_versions('order_key', [
+    'order_key', 'order_id', 'customer_id', 'store_id', 'subtotal_usd', 'tax_usd', 'order_total_usd', 'ordered_on',
+    'ordered_at',
+], var('shop_rules_version')) }}
 
 select * from final

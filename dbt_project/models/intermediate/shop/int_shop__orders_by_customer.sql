@@ -3,10 +3,7 @@
     customer who comes later is found by the mart, and no order has to be touched.
 -#}
 {{ config(
-    materialized='incremental',
-    incremental_strategy='delete+insert',
     unique_key='customer_id',
-    on_schema_change='fail',
     indexes=lookup_indexes(['customer_id'])
 ) }}
 

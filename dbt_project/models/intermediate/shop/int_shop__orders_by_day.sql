@@ -3,37 +3,34 @@
     with a count of 0, and the marts leave it out.
 -#}
 {{ config(
-    materialized='incremental',
-    incremental_strategy='delete+insert',
-    unique_key='ordered_on',
-    on_schema_change='fail'
+    unique_key='ordered_on'
 ) }}
 
 {#- A long table is named where it is read: as a CTE that several read it would be copied. -#}
 with newest as (
-    select greatest(
-        (select max(orders.changed_at) from {{ ref('int_shop__orders') }} as orders),
-        (select max(order_items.changed_at) from {{ ref('int_shop__order_items') }} as order_items)
-    ) as changed_at
+    select
+        (select max(orders.changed_at) from {{ ref('int_shop__orders') }} as orders) as orders_changed_at,
+        (select max(order_items.changed_at) from {{ ref('int_shop__order_items') }} as order_items) as items_changed_at,
+        {{ build_time(this) }} as changed_at
 ),
 
 {% if is_incremental() -%}
 changed_items as (
     select distinct order_items.order_id
     from {{ ref('int_shop__order_items') }} as order_items
-    where {{ is_changed('order_items') }}
+    where {{ is_changed('order_items', 'items_changed_at') }}
 ),
 
 touched as (
     select orders.ordered_on
     from {{ ref('int_shop__orders') }} as orders
-    where {{ is_changed('orders') }} and orders.ordered_on is not null
+    where {{ is_changed('orders', 'orders_changed_at') }} and orders.ordered_on is not null
     union
     select orders.ordered_on
     from {{ ref('int_shop__orders') }} as orders
     where orders.order_id in ({{ the_few('changed_items', 'order_id') }}) and orders.ordered_on is not null
     union
-    {{ outdated_groups('ordered_on', ref('int_shop__orders')) }}
+    {{ outdated_groups('ordered_on', ref('int_shop__orders'), 'orders_changed_at') }}
 ),
 
 accepted as (
@@ -77,6 +74,8 @@ final as (
         -- dates
         touched.ordered_on,
         -- timestamps
+        max(newest.orders_changed_at) as orders_changed_at,
+        max(newest.items_changed_at) as items_changed_at,
         max(newest.changed_at) as changed_at
     from touched
     cross join newest

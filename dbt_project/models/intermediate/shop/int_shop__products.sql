@@ -1,17 +1,12 @@
 {#- Incremental, as int_shop__orders is. -#}
 {{ config(
-    materialized='incremental',
-    incremental_strategy='delete+insert',
     unique_key='product_key',
-    on_schema_change='fail',
     indexes=lookup_indexes(['product_key'])
 ) }}
-{%- set columns = [
-    'product_key', 'sku', 'load_id', 'run_id', 'product_name', 'category', 'description', 'failed_rules', 'record',
-    'source', 'location', 'content_hash', 'rules_version', 'price_usd', 'line', 'loaded_at',
-] -%}
 
-with products as (
+with {{ loads_seen('shop__products', var('shop_rules_version')) }}
+
+products as (
     select * from {{ ref('stg_shop__products') }}
 ),
 
@@ -30,7 +25,7 @@ trimmed as (
         products.line,
         products.loaded_at
     from products
-    where {{ is_unseen('products', 'shop__products', var('shop_rules_version')) }}
+    where {{ is_unseen('products') }}
     {{ computed_once() }}
 ),
 
@@ -50,7 +45,7 @@ ruled as (
         case
             when valued.sku is null then 'sku_missing'
             when {{ is_no_plain_text('valued.sku') }} then 'sku_unreadable'
-            when valued.sku = '{{ var("shop_unknown_member") }}' then 'sku_reserved'
+            when valued.sku = '{{ unknown_member() }}' then 'sku_reserved'
         end as sku_broken,
         case
             when valued.product_name is null then 'product_name_missing'
@@ -59,7 +54,7 @@ ruled as (
         case
             when valued.category is null then 'category_missing'
             when {{ is_no_plain_text('valued.category') }} then 'category_unreadable'
-            when valued.category = '{{ var("shop_unknown_member") }}' then 'category_reserved'
+            when valued.category = '{{ unknown_member() }}' then 'category_reserved'
         end as category_broken,
         case when {{ is_no_plain_text('valued.description') }} then 'description_unreadable' end as description_broken,
         case
@@ -70,19 +65,15 @@ ruled as (
     from valued
 ),
 
+{% set rules = [
+    'ruled.sku_broken', 'ruled.name_broken', 'ruled.category_broken', 'ruled.description_broken', 'ruled.price_broken',
+] -%}
 judged as (
     select
         ruled.*,
-        {{ joined_rules([
-            'ruled.sku_broken', 'ruled.name_broken', 'ruled.category_broken', 'ruled.description_broken',
-            'ruled.price_broken',
-        ]) }} as failed_rules,
+        {{ joined_rules(rules) }} as failed_rules,
         case
-            when
-                coalesce(
-                    ruled.sku_broken, ruled.name_broken, ruled.category_broken, ruled.description_broken,
-                    ruled.price_broken
-                ) is not null
+            when coalesce({{ rules | join(', ') }}) is not null
                 then {{ named_texts({
                     'sku': 'ruled.sku', 'name': 'ruled.product_name', 'type': 'ruled.category',
                     'price': 'ruled.price_text', 'description': 'ruled.description',
@@ -92,35 +83,8 @@ judged as (
     from ruled
 ),
 
-{{ settled_versions('product_key', columns, var('shop_rules_version')) }},
-
-final as (
-    select
-        -- ids
-        versions.product_key,
-        versions.sku,
-        versions.load_id,
-        versions.run_id,
-        -- text
-        versions.product_name,
-        versions.category,
-        versions.description,
-        versions.failed_rules,
-        versions.outcome,
-        versions.record,
-        versions.source,
-        versions.location,
-        versions.content_hash,
-        versions.rules_version,
-        -- numerics
-        versions.price_usd,
-        versions.line,
-        -- booleans
-        versions.is_current,
-        -- timestamps
-        versions.loaded_at,
-        versions.changed_at
-    from versions
-)
+{{ settled_versions('product_key', [
+    'product_key', 'sku', 'product_name', 'category', 'description', 'price_usd',
+], var('shop_rules_version')) }}
 
 select * from final

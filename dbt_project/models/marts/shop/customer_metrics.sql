@@ -33,8 +33,8 @@ of_customers as (
 -- orders whose customer nobody told us about: their revenue stays in the sum until the customer arrives
 of_the_unknown as (
     select
-        '{{ var("shop_unknown_member") }}' as customer_id,
-        '{{ var("shop_unknown_member") }}' as customer_name,
+        '{{ unknown_member() }}' as customer_id,
+        '{{ unknown_member() }}' as customer_name,
         cast(sum(orders_by_customer.count_orders) as bigint) as count_orders,
         cast(sum(orders_by_customer.revenue_usd) as decimal(18, 2)) as revenue_usd,
         min(orders_by_customer.first_ordered_on) as first_ordered_on,
@@ -62,21 +62,21 @@ scored as (
     select
         timed.*,
         case
-            when timed.count_orders = 0 or timed.customer_id = '{{ var("shop_unknown_member") }}' then null
+            when timed.count_orders = 0 or timed.customer_id = '{{ unknown_member() }}' then null
             {%- for days in limits.recency %}
             when timed.recency_days <= {{ days }} then {{ 5 - loop.index0 }}
             {%- endfor %}
             else 1
         end as recency_score,
         case
-            when timed.count_orders = 0 or timed.customer_id = '{{ var("shop_unknown_member") }}' then null
+            when timed.count_orders = 0 or timed.customer_id = '{{ unknown_member() }}' then null
             {%- for orders in limits.frequency %}
             when timed.count_orders >= {{ orders }} then {{ 5 - loop.index0 }}
             {%- endfor %}
             else 1
         end as frequency_score,
         case
-            when timed.count_orders = 0 or timed.customer_id = '{{ var("shop_unknown_member") }}' then null
+            when timed.count_orders = 0 or timed.customer_id = '{{ unknown_member() }}' then null
             {%- for amount in limits.monetary %}
             when timed.revenue_usd >= {{ amount }} then {{ 5 - loop.index0 }}
             {%- endfor %}
@@ -92,7 +92,7 @@ final as (
         -- text
         scored.customer_name,
         case
-            when scored.customer_id = '{{ var("shop_unknown_member") }}' then 'unknown'
+            when scored.customer_id = '{{ unknown_member() }}' then 'unknown'
             when scored.count_orders = 0 then 'prospect'
             when scored.recency_score >= 4 and scored.frequency_score >= 4 and scored.monetary_score >= 4
                 then 'champion'
@@ -111,7 +111,7 @@ final as (
         scored.frequency_score,
         scored.monetary_score,
         -- booleans
-        scored.customer_id <> '{{ var("shop_unknown_member") }}' as is_known,
+        scored.customer_id <> '{{ unknown_member() }}' as is_known,
         -- dates
         scored.first_ordered_on,
         scored.last_ordered_on

@@ -38,9 +38,9 @@ united as (
     select of_products.* from of_products
     union all
     select
-        '{{ var("shop_unknown_member") }}' as sku,
-        '{{ var("shop_unknown_member") }}' as product_name,
-        '{{ var("shop_unknown_member") }}' as category,
+        '{{ unknown_member() }}' as sku,
+        '{{ unknown_member() }}' as product_name,
+        '{{ unknown_member() }}' as category,
         cast(0 as decimal(14, 2)) as price_usd,
         of_the_unknown.count_items
     from of_the_unknown

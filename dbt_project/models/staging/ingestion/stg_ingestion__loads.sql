@@ -87,6 +87,7 @@ renamed as (
         source.location,
         source.content_hash,
         -- numerics
+        source.start_bytes,
         source.records_read as count_read,
         source.records_loaded as count_loaded,
         source.records_dead_lettered as count_dead_lettered,
