@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ from operations.scaffold import cli as scaffold_cli
 
 if TYPE_CHECKING:
     from operations.letters.replay import Replay
+    from operations.letters.selection import Selection
 
 app = typer.Typer(
     help="Records from CSV, JSON and HTTP APIs into Postgres tables that people trust.",
@@ -242,24 +243,20 @@ def rollback(
 
 
 @app.command()
+@letters_cli.filtered
 def replay(
+    *,
     file: Annotated[
         Path | None, typer.Argument(help="Letters that were exported and corrected; without it: as they were.")
     ] = None,
     ids: Annotated[list[str] | None, typer.Option("--id", help="Only this letter; may be given again.")] = None,
-    source: letters_cli.Sources = None,
-    reason: letters_cli.Reasons = None,
-    stage: letters_cli.Stages = None,
-    state: letters_cli.States = None,
-    since: letters_cli.Since = None,
-    until: letters_cli.Until = None,
-    run: letters_cli.Runs = None,
+    chosen: "Selection",
     as_of: AsOf = None,
 ) -> None:
     """Dead letters through the whole pipeline again: corrected, or after a rule, an alias or a setting was mended."""
     from operations.letters.replay import NothingToReplay, Replay
 
-    chosen = letters_cli.selected(source, reason, stage, state, since, until, run, ids)
+    chosen = replace(chosen, ids=ids or ())
     if file is not None and chosen != type(chosen)():
         raise ConfigError("a file says itself which letters it corrects", fix="leave the filters out")
     has_models = (_root() / "dbt_project.yml").is_file()

@@ -1,7 +1,10 @@
 """`penstock deadletters`: its subcommands and their options, and the options that `penstock replay` shares."""
 
+import functools
+import inspect
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,20 +29,40 @@ Ids = Annotated[list[str] | None, typer.Argument(help="Ids, or how they begin.")
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
-def selected(
-    sources: list[str] | None,
-    reasons: list[str] | None,
-    stages: list[str] | None,
-    states: list[str] | None,
-    since: datetime | None,
-    until: datetime | None,
-    runs: list[str] | None,
-    ids: list[str] | None = None,
+def _filters(
+    *,
+    source: Sources = None,
+    reason: Reasons = None,
+    stage: Stages = None,
+    state: States = None,
+    since: Since = None,
+    until: Until = None,
+    run: Runs = None,
 ) -> "Selection":
-    """The letters that these options are about. Raises ConfigError."""
     from operations.letters.selection import Selection
 
-    return Selection(sources or (), reasons or (), stages or (), states or (), since, until, ids or (), runs or ())
+    return Selection(source or (), reason or (), stage or (), state or (), since, until, runs=run or ())
+
+
+def filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """`command`, called by name, with the options of the filters in place of its parameter `chosen`.
+
+    When called it raises ConfigError for a stage or a state that there is not.
+    """
+    filters = inspect.signature(_filters).parameters
+    shown = inspect.signature(command)
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in shown.parameters.items():
+        parameters += filters.values() if name == "chosen" else [parameter]
+
+    @functools.wraps(command)
+    def narrowed(**given: Any) -> None:
+        chosen = _filters(**{name: given.pop(name) for name in filters})
+        command(chosen=chosen, **given)
+
+    narrowed.__signature__ = shown.replace(parameters=parameters)  # type: ignore[attr-defined]
+    narrowed.__annotations__ = {}  # typer reads the signature, and cannot resolve the name of a selection
+    return narrowed
 
 
 def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -> typer.Typer:
@@ -53,14 +76,10 @@ def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -
             printed(found, console())
 
     @app.command("list")
+    @filtered
     def list_(
-        source: Sources = None,
-        reason: Reasons = None,
-        stage: Stages = None,
-        state: States = None,
-        since: Since = None,
-        until: Until = None,
-        run: Runs = None,
+        *,
+        chosen: "Selection",
         ids: Annotated[bool, typer.Option("--ids", help="Letter by letter, with their ids.")] = False,
         limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="With --ids: at most so many.")] = 100,
         as_json: AsJson = False,
@@ -68,7 +87,6 @@ def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -
         """How many there are, by source, stage, reason and state; nothing of what they hold."""
         from operations.letters import commands as letters
 
-        chosen = selected(source, reason, stage, state, since, until, run)
         if ids:
             show(letters.list_letters(settings(), chosen, limit), letters.print_letters, as_json)
         else:
@@ -84,24 +102,19 @@ def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -
         show(letters.show_letter(settings(), letter_id), letters.print_letter, as_json)
 
     @app.command()
+    @filtered
     def export(
+        *,
         to: Annotated[Path, typer.Option("--to", help="A file that ends in .csv or .ndjson.")],
         ids: Ids = None,
-        source: Sources = None,
-        reason: Reasons = None,
-        stage: Stages = None,
-        state: States = None,
-        since: Since = None,
-        until: Until = None,
-        run: Runs = None,
+        chosen: "Selection",
         force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
         as_json: AsJson = False,
     ) -> None:
         """Write letters to a file; correct the column `record` there, then `penstock replay FILE`."""
         from operations.letters import commands as letters
 
-        chosen = selected(source, reason, stage, state, since, until, run, ids)
-        count = letters.export_letters(settings(), chosen, to, is_forced=force)
+        count = letters.export_letters(settings(), replace(chosen, ids=ids or ()), to, is_forced=force)
         show(
             {"file": str(to), "letters": count},
             lambda _, out: out.print(f"{count:,} letters: {to}", markup=False, highlight=False, soft_wrap=True),
@@ -109,24 +122,18 @@ def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -
         )
 
     @app.command()
+    @filtered
     def discard(
+        *,
         because: Annotated[str, typer.Option("--because", help="Why; it is kept.")],
         ids: Ids = None,
-        source: Sources = None,
-        reason: Reasons = None,
-        stage: Stages = None,
-        state: States = None,
-        since: Since = None,
-        until: Until = None,
-        run: Runs = None,
+        chosen: "Selection",
         as_json: AsJson = False,
     ) -> None:
         """Be done with letters without a replay. They are kept, as is the reason."""
         from operations.letters import commands as letters
 
-        count = letters.discard_letters(
-            settings(), selected(source, reason, stage, state, since, until, run, ids), because
-        )
+        count = letters.discard_letters(settings(), replace(chosen, ids=ids or ()), because)
         show({"discarded": count}, lambda _, out: out.print(f"{count:,} letters discarded", highlight=False), as_json)
 
     return app
