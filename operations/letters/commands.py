@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,37 +31,39 @@ def list_groups(settings: Settings, selection: Selection) -> list[dict[str, Any]
     """One entry for each source, stage, reason and state: letters, first_seen, last_seen, place of one of them."""
     if not try_to_update(settings):
         return []
-    condition, values = selection.condition()
-    return _rows(
-        settings,
-        f"""
-        select
-            source, stage, reason, state, count(*) as letters, min(first_seen) as first_seen,
-            max(last_seen) as last_seen,
-            arg_min({{'location': location, 'line': line, 'page': page}}, (first_seen, location, line)) as example
-        from (select *, unnest(string_split(coalesce(reasons, ''), ',')) as reason
-            from ops.dead_letters where {condition})
-        group by source, stage, reason, state order by letters desc, source, stage, reason, state
-        """,
-        values,
-        example=place,
-    )
+    with open_warehouse(settings.warehouse, read_only=True) as connection:
+        condition, values = selection.condition(connection)
+        groups = _fetch(
+            connection,
+            f"""
+            select
+                source, stage, reason, state, count(*) as letters, min(first_seen) as first_seen,
+                max(last_seen) as last_seen,
+                arg_min({{'location': location, 'line': line, 'page': page}}, (first_seen, location, line)) as example
+            from (select *, unnest(string_split(coalesce(reasons, ''), ',')) as reason
+                from ops.dead_letters where {condition})
+            group by source, stage, reason, state order by letters desc, source, stage, reason, state
+            """,
+            values,
+        )
+    return [{**group, "example": place(group["example"])} for group in groups]
 
 
 def list_letters(settings: Settings, selection: Selection, limit: int) -> list[dict[str, Any]]:
     """One entry a letter, the last seen first: its id, where it is from, why, and nothing of what it holds."""
     if not try_to_update(settings):
         return []
-    condition, values = selection.condition()
-    return _rows(
-        settings,
-        f"""
-        select letter_id, source, stage, reasons, state, attempts, location, line, page, first_seen, last_seen
-        from ops.dead_letters where {condition}
-        order by last_seen desc, source, location, line, letter_id limit {int(limit)}
-        """,
-        values,
-    )
+    with open_warehouse(settings.warehouse, read_only=True) as connection:
+        condition, values = selection.condition(connection)
+        return _fetch(
+            connection,
+            f"""
+            select letter_id, source, stage, reasons, state, attempts, location, line, page, first_seen, last_seen
+            from ops.dead_letters where {condition}
+            order by last_seen desc, source, location, line, letter_id limit {int(limit)}
+            """,
+            values,
+        )
 
 
 def show_letter(settings: Settings, letter_id: str) -> dict[str, Any]:
@@ -89,11 +90,9 @@ def export_letters(settings: Settings, selection: Selection, file: Path, *, is_f
         raise ConfigError(f"{file} is there already", where="--to", fix="name another file, or say --force")
     if not try_to_update(settings):
         raise ConfigError("there are no dead letters", fix="nothing was read yet")
-    condition, values = selection.or_open().condition()
     temporary = file.with_name(f".{file.name}.{uuid4().hex}")
     with open_warehouse(settings.warehouse, read_only=True) as connection:
-        if selection.ids:
-            values["ids"] = full_ids(connection, selection.ids)
+        condition, values = selection.or_open().condition(connection)
         record = "coalesce(corrected, record)"
         columns = [f"{_EXPORTED}, {record} as record"]
         if file.suffix.lower() == ".csv":
@@ -139,10 +138,7 @@ def discard_letters(settings: Settings, selection: Selection, why: str) -> int:
         open_warehouse(settings.warehouse) as connection,
     ):
         update(connection, keys_of(settings))
-        chosen = selection.or_open()
-        if chosen.ids:
-            chosen = replace(chosen, ids=full_ids(connection, chosen.ids))
-        condition, values = chosen.condition()
+        condition, values = selection.or_open().condition(connection)
         (count,) = connection.execute(
             f"select count(*) from ops.dead_letters where state <> 'discarded' and {condition}", values
         ).fetchone() or (0,)
@@ -248,17 +244,6 @@ def _neutral(text: str) -> str:
 
 def _minute(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
-
-
-def _rows(settings: Settings, query: str, values: Mapping[str, Any], **shaped: Any) -> list[dict[str, Any]]:
-    with open_warehouse(settings.warehouse, read_only=True) as connection:
-        if "ids" in values:
-            values = {**values, "ids": full_ids(connection, values["ids"])}
-        rows = _fetch(connection, query, values)
-    for row in rows:
-        for name, shape in shaped.items():
-            row[name] = shape(row[name])
-    return rows
 
 
 def _fetch(connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
