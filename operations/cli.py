@@ -3,12 +3,11 @@
 import json
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -19,6 +18,7 @@ from foundation.settings import Settings, load_settings
 from foundation.telemetry import switch_off_telemetry
 from operations.letters import cli as letters_cli
 from operations.scaffold import cli as scaffold_cli
+from operations.showing import say, show
 
 if TYPE_CHECKING:
     from operations.letters.replay import Replay
@@ -40,7 +40,6 @@ class _Options:
 
 _options = _Options()
 
-Found = TypeVar("Found")
 AsOf = Annotated[
     datetime | None,
     typer.Option("--as-of", formats=["%Y-%m-%d"], help="The day that counts as today for ages and future dates."),
@@ -156,11 +155,7 @@ def status(
 
     warehouse = _settings().warehouse
     found = read_partitions(warehouse) if partitions else read_runs(warehouse, last)
-    if as_json:
-        print(json.dumps(found, indent=2, default=str))  # noqa: T201 - for machines
-    else:
-        show = print_partitions if partitions else print_runs
-        show(found, _console())
+    show(found, print_partitions if partitions else print_runs, _console(), as_json=as_json)
 
 
 @app.command()
@@ -178,9 +173,9 @@ def books(
 
     settings = _settings()
     if verify:
-        _show(report.verify_books(settings), report.print_verdict, as_json=as_json)
+        show(report.verify_books(settings), report.print_verdict, _console(), as_json=as_json)
     else:
-        _show(report.read_books(settings.warehouse, run_id), report.print_books, as_json=as_json)
+        show(report.read_books(settings.warehouse, run_id), report.print_books, _console(), as_json=as_json)
 
 
 @app.command()
@@ -202,7 +197,7 @@ def rebuild(
 
     console = Console(quiet=True) if as_json else _console()
     found = again.rebuild(_root(), _settings(), as_of, console, into=into, any_models=any_models)
-    _show(found, again.print_rebuild, as_json=as_json)
+    show(found, again.print_rebuild, console, as_json=as_json)
     again.require_equal(found)
 
 
@@ -214,7 +209,7 @@ def releases(
     """What was published, newest first: run, commit, gate, rows added, changed and removed in every mart."""
     from operations import releases as found
 
-    _show(found.releases(_settings(), last), found.print_releases, as_json=as_json)
+    show(found.releases(_settings(), last), found.print_releases, _console(), as_json=as_json)
 
 
 @app.command()
@@ -227,7 +222,7 @@ def diff(
     """How two releases differ, mart by mart."""
     from operations import releases as found
 
-    _show(found.diff(_settings(), older, newer, rows), found.print_diff, as_json=as_json)
+    show(found.diff(_settings(), older, newer, rows), found.print_diff, _console(), as_json=as_json)
 
 
 @app.command()
@@ -239,7 +234,7 @@ def rollback(
     from operations import releases as found
 
     console = Console(quiet=True) if as_json else _console()
-    _show(found.rollback(_root(), _settings(), release, console), found.print_rollback, as_json=as_json)
+    show(found.rollback(_root(), _settings(), release, console), found.print_rollback, console, as_json=as_json)
 
 
 @app.command()
@@ -264,7 +259,7 @@ def replay(
     try:
         _run("replay", stages, as_of, replay=Replay(chosen, file))
     except NothingToReplay as nothing:
-        _console().print(f"nothing to replay: {nothing.one_line()}", markup=False, highlight=False, soft_wrap=True)
+        say(_console(), f"nothing to replay: {nothing.one_line()}")
 
 
 @app.command()
@@ -273,7 +268,7 @@ def docs() -> None:
     from operations.docs import make_site
 
     for page in make_site(_root(), _settings()):
-        Console().print(str(page), markup=False, highlight=False, soft_wrap=True)
+        say(Console(), str(page))
 
 
 @app.command()
@@ -310,13 +305,6 @@ def dsn(
 def schema() -> None:
     """The JSON Schema of penstock.yml, for editors."""
     print(json.dumps(Settings.model_json_schema(), indent=2))  # noqa: T201 - for a file
-
-
-def _show(found: Found, printed: Callable[[Found, Console], None], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(found, indent=2, default=str))  # noqa: T201 - for machines
-    else:
-        printed(found, _console())
 
 
 def _console() -> Console:

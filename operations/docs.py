@@ -12,6 +12,7 @@ from foundation.events import ignore
 from foundation.settings import Settings
 from operations.build import MODULE, generate_docs, require_models
 from operations.lock import run_lock
+from operations.showing import say
 from operations.workers import Worker
 
 
@@ -43,7 +44,7 @@ def serve_site(site_dir: Path, port: int, console: Console) -> None:
     except OSError as error:
         raise ConfigError(f"port {port} cannot be used: {error.strerror}", fix="penstock serve --port 0") from error
     with server:
-        console.print(f"http://127.0.0.1:{server.server_address[1]}/", highlight=False)
+        say(console, f"http://127.0.0.1:{server.server_address[1]}/")
         server.serve_forever()
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from foundation.events import Emit, Event
+from operations.showing import say
 
 SOURCE_SECONDS = 10.0  # between two plain lines of one source: a log is kept, a bar is not
 
@@ -135,7 +136,7 @@ class _Lines:
         self._say(f"{line}: {detail}" if detail else line)
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(self._console, line)
 
 
 def _sum(each: Iterable[Mapping[str, int]]) -> Mapping[str, int]:

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -13,6 +12,7 @@ import typer
 from rich.console import Console
 
 from foundation.settings import Settings
+from operations.showing import say, show
 
 if TYPE_CHECKING:
     from operations.letters.selection import Selection
@@ -69,12 +69,6 @@ def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -
     """The subcommands, over the settings and the console of the command line."""
     app = typer.Typer(help="Records that could not go on: listed, shown, exported, discarded.", no_args_is_help=True)
 
-    def show(found: Any, printed: Callable[[Any, Console], None], as_json: bool) -> None:
-        if as_json:
-            print(json.dumps(found, indent=2, default=str))  # noqa: T201 - for machines
-        else:
-            printed(found, console())
-
     @app.command("list")
     @filtered
     def list_(
@@ -88,9 +82,9 @@ def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -
         from operations.letters import commands as letters
 
         if ids:
-            show(letters.list_letters(settings(), chosen, limit), letters.print_letters, as_json)
+            show(letters.list_letters(settings(), chosen, limit), letters.print_letters, console(), as_json=as_json)
         else:
-            show(letters.list_groups(settings(), chosen), letters.print_groups, as_json)
+            show(letters.list_groups(settings(), chosen), letters.print_groups, console(), as_json=as_json)
 
     @app.command("show")
     def show_(
@@ -99,7 +93,7 @@ def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -
         """One letter whole: its record, where it is from, every reason, its history."""
         from operations.letters import commands as letters
 
-        show(letters.show_letter(settings(), letter_id), letters.print_letter, as_json)
+        show(letters.show_letter(settings(), letter_id), letters.print_letter, console(), as_json=as_json)
 
     @app.command()
     @filtered
@@ -117,8 +111,9 @@ def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -
         count = letters.export_letters(settings(), replace(chosen, ids=ids or ()), to, is_forced=force)
         show(
             {"file": str(to), "letters": count},
-            lambda _, out: out.print(f"{count:,} letters: {to}", markup=False, highlight=False, soft_wrap=True),
-            as_json,
+            lambda _, out: say(out, f"{count:,} letters: {to}"),
+            console(),
+            as_json=as_json,
         )
 
     @app.command()
@@ -134,6 +129,6 @@ def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -
         from operations.letters import commands as letters
 
         count = letters.discard_letters(settings(), replace(chosen, ids=ids or ()), because)
-        show({"discarded": count}, lambda _, out: out.print(f"{count:,} letters discarded", highlight=False), as_json)
+        show({"discarded": count}, lambda _, out: say(out, f"{count:,} letters discarded"), console(), as_json=as_json)
 
     return app

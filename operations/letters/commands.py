@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import duckdb
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column
 
 from foundation.errors import ConfigError, StorageError
 from foundation.settings import Settings
@@ -18,6 +18,7 @@ from operations.dead_letters import place, printable
 from operations.letters.ledger import DISCARD, keys_of, try_to_update, update
 from operations.letters.selection import Selection, full_ids
 from operations.lock import run_lock
+from operations.showing import plain_table, say
 
 # One file of letters, by its ending, and how DuckDB writes it.
 FORMATS = {".csv": "format csv, header true, force_quote *", ".ndjson": "format json", ".jsonl": "format json"}
@@ -154,18 +155,12 @@ def discard_letters(settings: Settings, selection: Selection, why: str) -> int:
 def print_groups(groups: Sequence[Mapping[str, Any]], console: Console) -> None:
     """One line for each source, stage, reason and state, most letters first."""
     if not groups:
-        console.print("no dead letters")
+        say(console, "no dead letters")
         return
-    table = Table(box=None, pad_edge=False)
-    # A name that is broken over lines cannot be copied; reasons and places may be of any length.
-    for column in ("source", "stage"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("reason", overflow="fold", min_width=NARROWEST)
-    table.add_column("state", no_wrap=True)
-    table.add_column("letters", justify="right", no_wrap=True)
-    for column in ("first seen (UTC)", "last seen"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("such as", overflow="fold", min_width=NARROWEST)
+    # Reasons and places may be of any length.
+    reason, place_of_one = (Column(head, overflow="fold", min_width=NARROWEST) for head in ("reason", "such as"))
+    dates = ("first seen (UTC)", "last seen")
+    table = plain_table(("source", "stage", reason, "state"), ["letters"], (*dates, place_of_one))
     for group in groups:
         table.add_row(
             *(printable(str(group[name] or "")) for name in ("source", "stage", "reason", "state")),
@@ -180,35 +175,32 @@ def print_groups(groups: Sequence[Mapping[str, Any]], console: Console) -> None:
 def print_letters(letters: Sequence[Mapping[str, Any]], console: Console) -> None:
     """One line a letter."""
     if not letters:
-        console.print("no dead letters")
+        say(console, "no dead letters")
     for letter in letters:
-        console.print(
+        say(
+            console,
             f"{letter['letter_id']} {letter['state']} {letter['source']} {letter['stage']} "
             f"{printable(letter['reasons'] or '')}: {place(letter)}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
         )
 
 
 def print_letter(letter: Mapping[str, Any], console: Console) -> None:
     """A letter whole: what is known of it, its history, its record."""
 
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
     for name, value in letter.items():
         if name not in ("record", "corrected", "record_bytes", "history") and value is not None:
-            say(f"{name.replace('_', ' '):<12} {printable(str(value))}")
+            say(console, f"{name.replace('_', ' '):<12} {printable(str(value))}")
     for event in letter["history"]:
         told = " ".join(printable(str(event[name])) for name in ("event", "note") if event[name])
         say(
-            f"{event['happened_at']:%Y-%m-%d %H:%M:%S} {told}" + (f", run {event['run_id']}" if event["run_id"] else "")
+            console,
+            f"{event['happened_at']:%Y-%m-%d %H:%M:%S} {told}"
+            + (f", run {event['run_id']}" if event["run_id"] else ""),
         )
     for name in ("record", "corrected"):
         if letter[name] is not None:
-            say(f"{name}:")
-            say("\n".join(printable_line(line) for line in letter[name].split("\n")))
+            say(console, f"{name}:")
+            say(console, "\n".join(printable_line(line) for line in letter[name].split("\n")))
 
 
 def printable_line(line: str) -> str:
