@@ -14,8 +14,8 @@ from rich.table import Table
 from foundation.failpoints import failpoint
 from operations import showing
 from operations.accounts.books import MartBook, SourceBook
-from operations.dead_letters import told
 from operations.domains import sum_up
+from operations.letters.examples import told
 from operations.result import Failure
 from operations.showing import plain_table
 from operations.thresholds import Share

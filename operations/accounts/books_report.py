@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foundation.errors import BooksError, ConfigError, PenstockError
+from foundation.queries import fetch_dicts, read_tables
 from foundation.settings import Settings
 from foundation.warehouse import Warehouse, open_warehouse
 from operations.accounts import chain
@@ -36,13 +37,17 @@ def read_books(warehouse: Warehouse, run_id: str | None) -> dict[str, Any]:
             run_id = last[0] if last else None
         if run_id is None:
             return {}
-        closing = _rows(connection, "ops.closings where run_id = $1 order by entry_number desc limit 1", run_id)
+        closing = fetch_dicts(
+            connection, "from ops.closings where run_id = $1 order by entry_number desc limit 1", [run_id]
+        )
         found = {
             "run_id": run_id,
             "closing": closing[0] if closing else None,
-            "sources": _rows(connection, f"{LATEST_BOOKS} where run_id = $1 order by entry_number", run_id),
-            "candidates": _rows(connection, _latest("candidate_books"), run_id),
-            "marts": _rows(connection, _latest("mart_books"), run_id),
+            "sources": fetch_dicts(
+                connection, f"from {LATEST_BOOKS} where run_id = $1 order by entry_number", [run_id]
+            ),
+            "candidates": fetch_dicts(connection, _latest("candidate_books"), [run_id]),
+            "marts": fetch_dicts(connection, _latest("mart_books"), [run_id]),
             "newest": asdict(chain.newest(connection)),
         }
     if not (found["sources"] or found["candidates"] or found["marts"]):
@@ -127,24 +132,15 @@ def _ledger(warehouse: Warehouse) -> Iterator[duckdb.DuckDBPyConnection | None]:
         yield None
         return
     with open_warehouse(warehouse) as connection:
-        there = connection.execute(
-            "select 1 from information_schema.tables "
-            "where table_catalog = current_database() and table_schema = 'ops' and table_name = 'books'"
-        ).fetchone()
-        if there:
+        is_there = read_tables(connection).has("ops.books")
+        if is_there:
             chain.widen(connection)
-        yield connection if there else None
+        yield connection if is_there else None
 
 
 def _latest(table: str) -> str:
-    return f"""ops.{table} where run_id = $1
+    return f"""from ops.{table} where run_id = $1
         qualify row_number() over (partition by mart order by entry_number desc) = 1 order by entry_number"""
-
-
-def _rows(connection: duckdb.DuckDBPyConnection, relation: str, run_id: str) -> list[dict[str, Any]]:
-    found = connection.execute(f"select * from {relation}", [run_id])
-    names = [column[0] for column in found.description or []]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
 def _heading(found: Mapping[str, Any]) -> str:

@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Column
 
 from foundation.errors import ConfigError, StorageError
+from foundation.queries import fetch_dicts
 from foundation.settings import Settings
 from foundation.warehouse import hold_warehouse, open_warehouse, quote_literal
-from operations.dead_letters import place, printable
+from operations.letters.examples import place, printable
 from operations.letters.ledger import DISCARD, keys_of, try_to_update, update
 from operations.letters.selection import Selection, full_ids
 from operations.lock import run_lock
@@ -34,7 +35,7 @@ def list_groups(settings: Settings, selection: Selection) -> list[dict[str, Any]
         return []
     with open_warehouse(settings.warehouse, read_only=True) as connection:
         condition, values = selection.condition(connection)
-        groups = _fetch(
+        groups = fetch_dicts(
             connection,
             f"""
             select
@@ -56,7 +57,7 @@ def list_letters(settings: Settings, selection: Selection, limit: int) -> list[d
         return []
     with open_warehouse(settings.warehouse, read_only=True) as connection:
         condition, values = selection.condition(connection)
-        return _fetch(
+        return fetch_dicts(
             connection,
             f"""
             select letter_id, source, stage, reasons, state, attempts, location, line, page, first_seen, last_seen
@@ -73,7 +74,7 @@ def show_letter(settings: Settings, letter_id: str) -> dict[str, Any]:
         raise ConfigError(f"no dead letter has the id {letter_id}", fix="nothing was read yet")
     with open_warehouse(settings.warehouse, read_only=True) as connection:
         (whole,) = full_ids(connection, [letter_id])
-        (letter,) = _fetch(connection, "select * from ops.dead_letters where letter_id = $id", {"id": whole})
+        (letter,) = fetch_dicts(connection, "select * from ops.dead_letters where letter_id = $id", {"id": whole})
         letter["history"] = _history(connection, letter)
     if letter["record_bytes"] is not None:
         letter["record_bytes"] = bytes(letter["record_bytes"]).hex()
@@ -226,7 +227,7 @@ def _history(connection: duckdb.DuckDBPyConnection, letter: Mapping[str, Any]) -
         values |= {"is_fetched": letter["page"] is not None and letter["line"] is None}
     else:
         found.append("select first_seen, 'set aside', run_id, null from ops.dead_letters where letter_id = $id")
-    return _fetch(connection, " union all ".join(found) + " order by 1, 2 desc", values)
+    return fetch_dicts(connection, " union all ".join(found) + " order by 1, 2 desc", values)
 
 
 def _neutral(text: str) -> str:
@@ -236,9 +237,3 @@ def _neutral(text: str) -> str:
 
 def _minute(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
-
-
-def _fetch(connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = connection.execute(query, dict(values))
-    names = [column[0] for column in found.description or []]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]

@@ -11,14 +11,13 @@ import duckdb
 import structlog
 
 from foundation.errors import LockedError, PenstockError
+from foundation.queries import Tables, read_tables
 from foundation.settings import Settings
 from foundation.warehouse import Warehouse, hold_warehouse, open_warehouse
 from operations.ledger import widen
-from operations.letters.data import (
+from operations.letters.found import (
     LETTER_ID,
     MARK,
-    Tables,
-    read_tables,
     rows_of_raw,
     see_loads,
     see_outcomes,
