@@ -85,10 +85,10 @@ def _dead_letters(connection: duckdb.DuckDBPyConnection, runs: list[dict[str, An
     rows = fetch_dicts(
         connection,
         f"""
-        select source, reason, count(*) as records, max(occurred_at) as last_at,
-            count(*) filter (where run_id = {last_run}) as records_last_run,
+        select source, reason, count(distinct dead_letter_id) as records, max(occurred_at) as last_at,
+            count(distinct dead_letter_id) filter (where run_id = {last_run}) as records_last_run,
             {EXAMPLE} as example
-        from raw.dead_letters group by source, reason order by records desc limit 100
+        from raw.dead_letters group by source, reason order by records desc
         """,
     )
     for row in rows:
