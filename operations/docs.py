@@ -37,7 +37,7 @@ def make_site(root: Path, settings: Settings) -> list[Path]:
 def serve_site(site_dir: Path, port: int, console: Console) -> None:
     """Serve the site on 127.0.0.1 until interrupted. Raises ConfigError when there is none or the port is taken."""
     if not (site_dir / "index.html").exists():
-        raise ConfigError("there is no report site yet", where=str(site_dir), fix="make docs")
+        raise ConfigError("there is no report site yet", where=str(site_dir), fix="penstock docs")
     handler = functools.partial(_Quiet, directory=str(site_dir))
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)

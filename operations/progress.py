@@ -16,9 +16,10 @@ SOURCE_SECONDS = 10.0  # between two plain lines of one source: a log is kept, a
 
 @contextmanager
 def progress(console: Console, update_ms: int) -> Iterator[Emit]:
-    """A listener that shows how far every stage and source is, at most every `update_ms` milliseconds.
+    """A listener that shows how far every stage and source is.
 
-    Where there is no terminal a source gets a line at most every SOURCE_SECONDS.
+    Where there is no terminal, starts, ends and notices have a line each; between them a stage has one at most every
+    `update_ms` milliseconds, and a source at most every SOURCE_SECONDS.
     """
     if console.is_terminal:
         with _bars(console) as listener:
