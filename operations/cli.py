@@ -48,7 +48,11 @@ SourceNames = Annotated[list[str] | None, typer.Option("--source", help="Only th
 
 
 def main() -> None:
-    """Run the command line; every failure is one line on stderr and its exit code."""
+    """Run the command line; a failure is one line on stderr and its exit code.
+
+    A signal ends a command in silence, with 130, unless it is a run, which tells how far it came; so does a pipe that
+    nobody reads any more, with 1.
+    """
     switch_off_telemetry()
     # DuckDB imports pandas, where it is installed, at the first value that is bound: 0.3 s of every command. Great
     # Expectations, the only one to need it, lives in a process of its own.
@@ -59,10 +63,8 @@ def main() -> None:
         app()  # ends with SystemExit, also after a mistake in the command line, which exits with 2
     except PenstockError as error:
         code = _fail(error, error.one_line(), error.exit_code)
-    except KeyboardInterrupt:
-        code = _fail(None, "stopped by a signal", 130)
-    except BrokenPipeError:
-        pass
+    except KeyboardInterrupt:  # before typer takes over, which then does the same
+        code = 130
     except OSError as error:
         code = _fail(error, f"{error.strerror or error} ({error.filename or 'no file named'})", StorageError.exit_code)
     except Exception as error:  # noqa: BLE001 - a user gets a line to act on; --debug shows the traceback
@@ -76,8 +78,8 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _fail(error: BaseException | None, line: str, code: int) -> int:
-    if _options.is_debug and error is not None:
+def _fail(error: Exception, line: str, code: int) -> int:
+    if _options.is_debug:
         import traceback
 
         traceback.print_exception(error)
