@@ -23,7 +23,7 @@ def make_site(root: Path, settings: Settings) -> list[Path]:
     require_models(root)
     log = settings.work_dir / "logs" / "workers.log"
     with (
-        run_lock(settings.work_dir, "docs"),
+        run_lock(settings.work_dir, command="docs"),
         Worker(MODULE, root, log) as worker,
     ):
         made = generate_docs(worker, settings, ignore)

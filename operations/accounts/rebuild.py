@@ -56,7 +56,7 @@ def rebuild(
     """
     build.require_models(root)
     folder = settings.work_dir / FOLDER
-    with run_lock(settings.work_dir, f"rebuild of {run_id}"), hold_warehouse(settings.warehouse):
+    with run_lock(settings.work_dir, command=f"rebuild --as-of {run_id}"), hold_warehouse(settings.warehouse):
         found = read_books(settings.warehouse, run_id)
         closing = found.get("closing") if found else None
         if closing is None:

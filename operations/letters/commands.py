@@ -135,7 +135,7 @@ def discard_letters(settings: Settings, selection: Selection, why: str) -> int:
     if not settings.warehouse.exists():
         raise ConfigError("there are no dead letters", fix="nothing was read yet")
     with (
-        run_lock(settings.work_dir, "deadletters discard"),
+        run_lock(settings.work_dir, command="deadletters discard"),
         hold_warehouse(settings.warehouse),
         open_warehouse(settings.warehouse) as connection,
     ):

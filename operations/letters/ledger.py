@@ -282,7 +282,7 @@ def try_to_update(settings: Settings) -> bool:
     """Bring the ledger up to date unless a run is going, which does so at its end; whether there is a warehouse."""
     if not settings.warehouse.exists():
         return False
-    with suppress(LockedError), run_lock(settings.work_dir, "deadletters"), hold_warehouse(settings.warehouse):
+    with suppress(LockedError), run_lock(settings.work_dir, command="deadletters"), hold_warehouse(settings.warehouse):
         update_ledger(settings.warehouse, keys_of(settings))
     return True
 
