@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
+from foundation.queries import IS_COMPLETE, read_tables
 from foundation.warehouse import quote_literal
 
 
@@ -87,28 +88,19 @@ def read_history(
     judged_apart: Sequence[str] = (),
 ) -> History:
     """The history that the warehouse holds; a ledger or a raw table that is not there yet reads as empty."""
-    tables = {
-        f"{schema}.{table}"
-        for schema, table in connection.execute(
-            "select table_schema, table_name from information_schema.tables where table_catalog = current_database()"
-        ).fetchall()
-    }
-    tells_kind = connection.execute(
-        "select 1 from information_schema.columns where table_catalog = current_database() "
-        "and table_schema = 'raw' and table_name = 'loads' and column_name = 'kind'"
-    ).fetchone()
-    released_at = _released_at(connection) if "ops.runs" in tables else None
+    tables = read_tables(connection)
+    released_at = _released_at(connection) if tables.has("ops.runs") else None
     return History(
         judged_at=judged_at,
         failure_threshold_percent=failure_threshold_percent,
         failure_min_records=failure_min_records,
         judged_apart=judged_apart,
         released_at=released_at,
-        published_counts=_published(connection) if {"ops.runs", "ops.mart_books"} <= tables else {},
-        booked_counts=_booked(connection) if {"raw.loads", "raw._dlt_loads"} <= tables else {},
-        observed=_observed(connection, released_at) if released_at and "ops.gate_results" in tables else {},
-        has_replays=tells_kind is not None,
-        has_letters="ops.dead_letters" in tables,
+        published_counts=_published(connection) if tables.has("ops.runs") and tables.has("ops.mart_books") else {},
+        booked_counts=_booked(connection) if tables.has("raw.loads") and tables.has("raw._dlt_loads") else {},
+        observed=_observed(connection, released_at) if released_at and tables.has("ops.gate_results") else {},
+        has_replays=tables.has("raw.loads", "kind"),
+        has_letters=tables.has("ops.dead_letters"),
     )
 
 
@@ -138,15 +130,11 @@ def _published(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
 def _booked(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     # A crash can write a load twice, and a load that never completed does not count.
     rows = connection.execute(
-        """
+        f"""
         select source, sum(records_loaded)::bigint
         from (
             select distinct on (loads.load_id) loads.source, loads.records_loaded
-            from raw.loads as loads
-            where exists (
-                select 1 from raw._dlt_loads as done
-                where done.load_id = loads._dlt_load_id and done.status = 0
-            )
+            from raw.loads as loads where {IS_COMPLETE}
         )
         group by source
         """

@@ -3,12 +3,11 @@
 import json
 import signal
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -19,9 +18,11 @@ from foundation.settings import Settings, load_settings
 from foundation.telemetry import switch_off_telemetry
 from operations.letters import cli as letters_cli
 from operations.scaffold import cli as scaffold_cli
+from operations.showing import say, show
 
 if TYPE_CHECKING:
     from operations.letters.replay import Replay
+    from operations.letters.selection import Selection
 
 app = typer.Typer(
     help="Records from CSV, JSON and HTTP APIs into Postgres tables that people trust.",
@@ -39,7 +40,6 @@ class _Options:
 
 _options = _Options()
 
-Found = TypeVar("Found")
 AsOf = Annotated[
     datetime | None,
     typer.Option("--as-of", formats=["%Y-%m-%d"], help="The day that counts as today for ages and future dates."),
@@ -48,7 +48,11 @@ SourceNames = Annotated[list[str] | None, typer.Option("--source", help="Only th
 
 
 def main() -> None:
-    """Run the command line; every failure is one line on stderr and its exit code."""
+    """Run the command line; a failure is one line on stderr and its exit code.
+
+    A signal ends a command in silence, with 130, unless it is a run, which tells how far it came; so does a pipe that
+    nobody reads any more, with 1.
+    """
     switch_off_telemetry()
     # DuckDB imports pandas, where it is installed, at the first value that is bound: 0.3 s of every command. Great
     # Expectations, the only one to need it, lives in a process of its own.
@@ -59,10 +63,8 @@ def main() -> None:
         app()  # ends with SystemExit, also after a mistake in the command line, which exits with 2
     except PenstockError as error:
         code = _fail(error, error.one_line(), error.exit_code)
-    except KeyboardInterrupt:
-        code = _fail(None, "stopped by a signal", 130)
-    except BrokenPipeError:
-        pass
+    except KeyboardInterrupt:  # before typer takes over, which then does the same
+        code = 130
     except OSError as error:
         code = _fail(error, f"{error.strerror or error} ({error.filename or 'no file named'})", StorageError.exit_code)
     except Exception as error:  # noqa: BLE001 - a user gets a line to act on; --debug shows the traceback
@@ -76,8 +78,8 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _fail(error: BaseException | None, line: str, code: int) -> int:
-    if _options.is_debug and error is not None:
+def _fail(error: Exception, line: str, code: int) -> int:
+    if _options.is_debug:
         import traceback
 
         traceback.print_exception(error)
@@ -155,11 +157,7 @@ def status(
 
     warehouse = _settings().warehouse
     found = read_partitions(warehouse) if partitions else read_runs(warehouse, last)
-    if as_json:
-        print(json.dumps(found, indent=2, default=str))  # noqa: T201 - for machines
-    else:
-        show = print_partitions if partitions else print_runs
-        show(found, _console())
+    show(found, print_partitions if partitions else print_runs, _console(), as_json=as_json)
 
 
 @app.command()
@@ -177,9 +175,9 @@ def books(
 
     settings = _settings()
     if verify:
-        _show(report.verify_books(settings), report.print_verdict, as_json=as_json)
+        show(report.verify_books(settings), report.print_verdict, _console(), as_json=as_json)
     else:
-        _show(report.read_books(settings.warehouse, run_id), report.print_books, as_json=as_json)
+        show(report.read_books(settings.warehouse, run_id), report.print_books, _console(), as_json=as_json)
 
 
 @app.command()
@@ -201,7 +199,7 @@ def rebuild(
 
     console = Console(quiet=True) if as_json else _console()
     found = again.rebuild(_root(), _settings(), as_of, console, into=into, any_models=any_models)
-    _show(found, again.print_rebuild, as_json=as_json)
+    show(found, again.print_rebuild, console, as_json=as_json)
     again.require_equal(found)
 
 
@@ -213,7 +211,7 @@ def releases(
     """What was published, newest first: run, commit, gate, rows added, changed and removed in every mart."""
     from operations import releases as found
 
-    _show(found.releases(_settings(), last), found.print_releases, as_json=as_json)
+    show(found.releases(_settings(), last), found.print_releases, _console(), as_json=as_json)
 
 
 @app.command()
@@ -226,7 +224,7 @@ def diff(
     """How two releases differ, mart by mart."""
     from operations import releases as found
 
-    _show(found.diff(_settings(), older, newer, rows), found.print_diff, as_json=as_json)
+    show(found.diff(_settings(), older, newer, rows), found.print_diff, _console(), as_json=as_json)
 
 
 @app.command()
@@ -238,28 +236,24 @@ def rollback(
     from operations import releases as found
 
     console = Console(quiet=True) if as_json else _console()
-    _show(found.rollback(_root(), _settings(), release, console), found.print_rollback, as_json=as_json)
+    show(found.rollback(_root(), _settings(), release, console), found.print_rollback, console, as_json=as_json)
 
 
 @app.command()
+@letters_cli.filtered
 def replay(
+    *,
     file: Annotated[
         Path | None, typer.Argument(help="Letters that were exported and corrected; without it: as they were.")
     ] = None,
     ids: Annotated[list[str] | None, typer.Option("--id", help="Only this letter; may be given again.")] = None,
-    source: letters_cli.Sources = None,
-    reason: letters_cli.Reasons = None,
-    stage: letters_cli.Stages = None,
-    state: letters_cli.States = None,
-    since: letters_cli.Since = None,
-    until: letters_cli.Until = None,
-    run: letters_cli.Runs = None,
+    chosen: "Selection",
     as_of: AsOf = None,
 ) -> None:
     """Dead letters through the whole pipeline again: corrected, or after a rule, an alias or a setting was mended."""
     from operations.letters.replay import NothingToReplay, Replay
 
-    chosen = letters_cli.selected(source, reason, stage, state, since, until, run, ids)
+    chosen = replace(chosen, ids=ids or ())
     if file is not None and chosen != type(chosen)():
         raise ConfigError("a file says itself which letters it corrects", fix="leave the filters out")
     has_models = (_root() / "dbt_project.yml").is_file()
@@ -267,7 +261,7 @@ def replay(
     try:
         _run("replay", stages, as_of, replay=Replay(chosen, file))
     except NothingToReplay as nothing:
-        _console().print(f"nothing to replay: {nothing.one_line()}", markup=False, highlight=False, soft_wrap=True)
+        say(_console(), f"nothing to replay: {nothing.one_line()}")
 
 
 @app.command()
@@ -276,7 +270,7 @@ def docs() -> None:
     from operations.docs import make_site
 
     for page in make_site(_root(), _settings()):
-        Console().print(str(page), markup=False, highlight=False, soft_wrap=True)
+        say(Console(), str(page))
 
 
 @app.command()
@@ -313,13 +307,6 @@ def dsn(
 def schema() -> None:
     """The JSON Schema of penstock.yml, for editors."""
     print(json.dumps(Settings.model_json_schema(), indent=2))  # noqa: T201 - for a file
-
-
-def _show(found: Found, printed: Callable[[Found, Console], None], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(found, indent=2, default=str))  # noqa: T201 - for machines
-    else:
-        printed(found, _console())
 
 
 def _console() -> Console:

@@ -12,6 +12,7 @@ from foundation.events import ignore
 from foundation.settings import Settings
 from operations.build import MODULE, generate_docs, require_models
 from operations.lock import run_lock
+from operations.showing import say
 from operations.workers import Worker
 
 
@@ -22,7 +23,7 @@ def make_site(root: Path, settings: Settings) -> list[Path]:
     require_models(root)
     log = settings.work_dir / "logs" / "workers.log"
     with (
-        run_lock(settings.work_dir, "docs"),
+        run_lock(settings.work_dir, command="docs"),
         Worker(MODULE, root, log) as worker,
     ):
         made = generate_docs(worker, settings, ignore)
@@ -36,14 +37,14 @@ def make_site(root: Path, settings: Settings) -> list[Path]:
 def serve_site(site_dir: Path, port: int, console: Console) -> None:
     """Serve the site on 127.0.0.1 until interrupted. Raises ConfigError when there is none or the port is taken."""
     if not (site_dir / "index.html").exists():
-        raise ConfigError("there is no report site yet", where=str(site_dir), fix="make docs")
+        raise ConfigError("there is no report site yet", where=str(site_dir), fix="penstock docs")
     handler = functools.partial(_Quiet, directory=str(site_dir))
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
     except OSError as error:
         raise ConfigError(f"port {port} cannot be used: {error.strerror}", fix="penstock serve --port 0") from error
     with server:
-        console.print(f"http://127.0.0.1:{server.server_address[1]}/", highlight=False)
+        say(console, f"http://127.0.0.1:{server.server_address[1]}/")
         server.serve_forever()
 
 

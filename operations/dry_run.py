@@ -1,6 +1,7 @@
 """`penstock run --dry-run`: are the settings right, can every source and the target be reached, what would be read."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from rich.console import Console
 from foundation.errors import PenstockError, SourceError
 from foundation.settings import Settings
 from ingestion.preview import preview
+from operations import showing
 from operations.build import require_models
 from operations.variables import source_variables
 
@@ -17,10 +19,7 @@ from operations.variables import source_variables
 def dry_run(root: Path, settings: Settings, console: Console) -> int:
     """Print the findings and change nothing; the exit code of the first thing that cannot be reached, or 0."""
     code = 0
-
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
+    say = functools.partial(showing.say, console)
     with source_variables(root, settings) as variables, _retries_told(say):
         for found in preview(root, settings, variables, datetime.now(UTC).date()):
             say(found.one_line())

@@ -11,10 +11,10 @@ from foundation.errors import LockedError, StorageError
 
 
 @contextmanager
-def run_lock(work_dir: Path, run_id: str) -> Iterator[Callable[[str], None]]:
-    """Hold the lock of `work_dir`, and give what names another run as its holder.
+def run_lock(work_dir: Path, run_id: str | None = None, *, command: str = "") -> Iterator[Callable[[str], None]]:
+    """Hold the lock of `work_dir` for a run, or for a command that is none; gives what names another run as its holder.
 
-    Raises LockedError at once when another run has it.
+    Raises LockedError at once when another run or command has it, StorageError where the folder cannot have one.
     """
     file = work_dir / "run.lock"
     try:
@@ -25,19 +25,23 @@ def run_lock(work_dir: Path, run_id: str) -> Iterator[Callable[[str], None]]:
             f"the work folder cannot be written: {error.strerror}", where=str(work_dir), fix="mend it or set WORK_DIR"
         ) from error
 
-    def name(run_id: str) -> None:
+    def note(**holder: str) -> None:
         os.truncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "run_id": run_id}).encode(), 0)
+        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), **holder}).encode(), 0)
 
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LockedError(_holder(file), where=str(file), fix="wait for it to end, then run again") from error
         except OSError as error:
-            raise LockedError(
-                f"another run is going: {_holder(file)}", where=str(file), fix="wait for it to end, then run again"
+            raise StorageError(
+                f"the work folder cannot be locked: {error.strerror}",
+                where=str(file),
+                fix="set WORK_DIR to a folder on a file system that has locks, such as a local disk",
             ) from error
-        name(run_id)
-        yield name
+        note(**({"command": command} if run_id is None else {"run_id": run_id}))
+        yield lambda run_id: note(run_id=run_id)
     finally:
         os.close(descriptor)
 
@@ -45,6 +49,8 @@ def run_lock(work_dir: Path, run_id: str) -> Iterator[Callable[[str], None]]:
 def _holder(file: Path) -> str:
     try:
         holder = json.loads(file.read_text())
-        return f"run {holder['run_id']}, process {holder['pid']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "its process has not said which"
+        if command := holder.get("command"):
+            return f"another command is going: penstock {command}, process {holder['pid']}"
+        return f"another run is going: run {holder['run_id']}, process {holder['pid']}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "another run is going: its process has not said which"

@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from foundation.events import Emit, Event
+from operations.showing import say
 
 SOURCE_SECONDS = 10.0  # between two plain lines of one source: a log is kept, a bar is not
 
 
 @contextmanager
 def progress(console: Console, update_ms: int) -> Iterator[Emit]:
-    """A listener that shows how far every stage and source is, at most every `update_ms` milliseconds.
+    """A listener that shows how far every stage and source is.
 
-    Where there is no terminal a source gets a line at most every SOURCE_SECONDS.
+    Where there is no terminal, starts, ends and notices have a line each; between them a stage has one at most every
+    `update_ms` milliseconds, and a source at most every SOURCE_SECONDS.
     """
     if console.is_terminal:
         with _bars(console) as listener:
@@ -135,7 +137,7 @@ class _Lines:
         self._say(f"{line}: {detail}" if detail else line)
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(self._console, line)
 
 
 def _sum(each: Iterable[Mapping[str, int]]) -> Mapping[str, int]:

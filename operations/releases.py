@@ -90,7 +90,7 @@ def rollback(root: Path, settings: Settings, release_id: int | None, console: Co
 def print_releases(found: Sequence[Mapping[str, Any]], console: Console) -> None:
     """One line a release, newest first, with what it changed."""
     if not found:
-        console.print("nothing was published yet: make run")
+        console.print("nothing was published yet: penstock run")
         return
     table = Table(box=None, pad_edge=False)
     for column in ("release", "published (UTC)", "run", "commit", "gate", "mart"):

@@ -17,8 +17,8 @@ import duckdb
 
 from foundation.settings import VARIABLE, Settings
 from foundation.sources import ApiSource
-from operations.dead_letters import shown
 from operations.ledger import open_ledger
+from operations.letters.examples import shown
 
 if TYPE_CHECKING:
     from ingestion.reading import PartResult

@@ -20,9 +20,9 @@ from foundation.failpoints import failpoint
 from foundation.settings import Settings
 from foundation.warehouse import hold_warehouse
 from operations import build, logs
-from operations.dead_letters import read_dead_letters
 from operations.domains import Stopwatch, read_domains
 from operations.ledger import Ledger
+from operations.letters.examples import read_dead_letters
 from operations.letters.ledger import keep_up_to_date
 from operations.lock import run_lock
 from operations.progress import progress

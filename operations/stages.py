@@ -19,7 +19,7 @@ from operations import build, gate, thresholds
 from operations.accounts import books
 from operations.accounts.tallies import MartKey
 from operations.commit import git_commit
-from operations.failures import count_failed
+from operations.failed_records import count_failed
 from operations.ledger import Ledger, Partition, Step
 from operations.letters.ledger import keep_up_to_date
 from operations.publish_target import PublishTarget

@@ -4,19 +4,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column
+
+from operations.showing import plain_table, say
 
 
 def print_runs(runs: Sequence[Mapping[str, Any]], console: Console) -> None:
     """One line a run, newest first, with what went wrong below it."""
     if not runs:
-        console.print("no run yet: make run")
+        say(console, "no run yet: penstock run")
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("run", "command", "started (UTC)", "status", "exit"):
-        table.add_column(column, no_wrap=True)
-    for column in ("seconds", "read", "dead-lettered", "rejected", "release"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = plain_table(
+        ("run", "command", "started (UTC)", "status", "exit"),
+        ("seconds", "read", "dead-lettered", "rejected", "release"),
+    )
     for run in runs:
         summary = run["summary"]
         totals = summary.get("totals", {})
@@ -33,20 +34,19 @@ def print_runs(runs: Sequence[Mapping[str, Any]], console: Console) -> None:
     console.print(table)
     for run in runs:
         if run["error"]:
-            console.print(f"{run['run_id']}: {run['error']}", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"{run['run_id']}: {run['error']}")
 
 
 def print_partitions(partitions: Sequence[Mapping[str, Any]], console: Console) -> None:
     """One line a partition, by source, as the last run that had it left it."""
     if not partitions:
-        console.print("nothing was read yet: make ingest")
+        say(console, "nothing was read yet: penstock ingest")
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("source", "partition", "state"):
-        table.add_column(column)
-    for column in ("seconds", "read", "loaded", "dead-lettered", "skipped"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("run", no_wrap=True)
+    table = plain_table(
+        [Column(head) for head in ("source", "partition", "state")],
+        ("seconds", "read", "loaded", "dead-lettered", "skipped"),
+        ["run"],
+    )
     for each in partitions:
         counts = each["counts"]
         table.add_row(
@@ -62,4 +62,4 @@ def print_partitions(partitions: Sequence[Mapping[str, Any]], console: Console) 
         if each["error"]:
             name = " ".join(filter(None, (each["source"], each["partition"])))
             error = each["error"].removeprefix(f"{each['source']}: ")
-            console.print(f"{name}: {error}", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"{name}: {error}")

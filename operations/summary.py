@@ -1,5 +1,6 @@
 """The summary of a run: one dictionary for machines, the same as tables for people."""
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from foundation.failpoints import failpoint
+from operations import showing
 from operations.accounts.books import MartBook, SourceBook
-from operations.dead_letters import told
 from operations.domains import sum_up
+from operations.letters.examples import told
 from operations.result import Failure
+from operations.showing import plain_table
 from operations.thresholds import Share
 
 _STATES = {True: "balanced", False: "NOT BALANCED", None: ""}
@@ -117,7 +120,7 @@ def write_json(summary: Mapping[str, Any], file: Path) -> None:
 
 def print_summary(summary: Mapping[str, Any], console: Console) -> None:
     """Show the summary to a person."""
-    say = _Sayer(console)
+    say = functools.partial(showing.say, console)
     if summary["sources"]:
         console.print(_sources_table(summary))
     for line in told(summary["dead_letters"], summary["run_id"]):
@@ -144,14 +147,6 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
         f"{summary['command']} {summary['status']} in {summary['duration_seconds']:.1f} s, "
         f"{summary['totals']['read']:,} records read, {summary['records_per_second']:,.0f}/s, run {summary['run_id']}"
     )
-
-
-@dataclass(frozen=True)
-class _Sayer:
-    console: Console
-
-    def __call__(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _is_balanced(record: RunRecord) -> bool | None:
@@ -198,11 +193,7 @@ def _source(record: RunRecord, book: SourceBook) -> dict[str, Any]:
 
 def _sources_table(summary: Mapping[str, Any]) -> Table:
     columns = ("read", "loaded", "dead_lettered", "skipped", "duplicates", "rejected", "published")
-    table = Table(box=None, pad_edge=False, title_justify="left")
-    table.add_column("source", no_wrap=True)
-    for column in columns:
-        table.add_column(column.replace("_", "-"), justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table = plain_table(["source"], [column.replace("_", "-") for column in columns], [""])
     for source in summary["sources"]:
         state = "failed" if source["errors"] else _STATES[source["is_balanced"]]
         table.add_row(source["source"], *(_figure(source[column]) for column in columns), state)
@@ -212,11 +203,7 @@ def _sources_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _domains_table(domains: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("domain", no_wrap=True)
-    for column in ("sources", "read", "rejected", "published", "seconds", "to build"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table = plain_table(["domain"], ("sources", "read", "rejected", "published", "seconds", "to build"), [""])
     for domain in domains:
         counts = (_figure(domain[name]) for name in ("sources", "read", "rejected", "published"))
         times = (f"{domain[name]:,.1f}" for name in ("seconds", "build_seconds"))
@@ -229,11 +216,9 @@ def _figure(count: int | None) -> str:
 
 
 def _marts_table(marts: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("mart", no_wrap=True)
-    for column in ("candidates", "published", "added", "changed", "removed"):
-        table.add_column(column, justify="right", no_wrap=True)
+    names = ("candidates", "published", "added", "changed", "removed")
+    table = plain_table(["mart"], names)
     for mart in marts:
-        counts = (mart.get(name, 0) for name in ("candidates", "published", "added", "changed", "removed"))
+        counts = (mart.get(name, 0) for name in names)
         table.add_row(mart["mart"], *(f"{count:,}" for count in counts))
     return table

@@ -59,7 +59,7 @@ def require_standing(connection: Connection, dsn: str, schema: str) -> Standing:
     stands = releases.standing(connection, schema) if releases.is_there(connection) else None
     if stands is None:
         raise PublishError(
-            f"nothing was published into the schema {schema}", where=target.describe(dsn), fix="make run"
+            f"nothing was published into the schema {schema}", where=target.describe(dsn), fix="penstock run"
         )
     return stands
 

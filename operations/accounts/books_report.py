@@ -11,12 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from foundation.errors import BooksError, ConfigError, PenstockError
+from foundation.queries import fetch_dicts, read_tables
 from foundation.settings import Settings
 from foundation.warehouse import Warehouse, open_warehouse
 from operations.accounts import chain
 from operations.accounts.books import LATEST_BOOKS
 from operations.accounts.chain import Link, Note
 from operations.releases import releases
+from operations.showing import plain_table, say
 
 SHORT_HASH = 12
 _ALL_RELEASES = 1_000_000
@@ -35,13 +37,17 @@ def read_books(warehouse: Warehouse, run_id: str | None) -> dict[str, Any]:
             run_id = last[0] if last else None
         if run_id is None:
             return {}
-        closing = _rows(connection, "ops.closings where run_id = $1 order by entry_number desc limit 1", run_id)
+        closing = fetch_dicts(
+            connection, "from ops.closings where run_id = $1 order by entry_number desc limit 1", [run_id]
+        )
         found = {
             "run_id": run_id,
             "closing": closing[0] if closing else None,
-            "sources": _rows(connection, f"{LATEST_BOOKS} where run_id = $1 order by entry_number", run_id),
-            "candidates": _rows(connection, _latest("candidate_books"), run_id),
-            "marts": _rows(connection, _latest("mart_books"), run_id),
+            "sources": fetch_dicts(
+                connection, f"from {LATEST_BOOKS} where run_id = $1 order by entry_number", [run_id]
+            ),
+            "candidates": fetch_dicts(connection, _latest("candidate_books"), [run_id]),
+            "marts": fetch_dicts(connection, _latest("mart_books"), [run_id]),
             "newest": asdict(chain.newest(connection)),
         }
     if not (found["sources"] or found["candidates"] or found["marts"]):
@@ -52,19 +58,18 @@ def read_books(warehouse: Warehouse, run_id: str | None) -> dict[str, Any]:
 def print_books(found: Mapping[str, Any], console: Console) -> None:
     """The equations of a run as tables."""
     if not found:
-        console.print("no run has closed its books yet: make run")
+        say(console, "no run has closed its books yet: penstock run")
         return
-    console.print(_heading(found), markup=False, highlight=False, soft_wrap=True)
+    say(console, _heading(found))
     console.print(_sources_table(found["sources"]))
     if accepted := [mart for mart in found["candidates"] if mart["count_accepted"] is not None]:
         console.print(_accepted_table(accepted))
     console.print(_marts_table(found["candidates"], found["marts"]))
     newest = found["newest"]
-    console.print(
+    say(
+        console,
         f"the ledger has {newest['entry_number']:,} entries, the last is {newest['entry_hash'][:SHORT_HASH]}; "
         "penstock books --verify checks them",
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -96,7 +101,7 @@ def print_verdict(found: Mapping[str, Any], console: Console) -> None:
         *(f"not compared: {line}" for line in found["untold"]),
     ]
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, line)
 
 
 def _notes(settings: Settings) -> tuple[list[Note], list[str]]:
@@ -127,24 +132,15 @@ def _ledger(warehouse: Warehouse) -> Iterator[duckdb.DuckDBPyConnection | None]:
         yield None
         return
     with open_warehouse(warehouse) as connection:
-        there = connection.execute(
-            "select 1 from information_schema.tables "
-            "where table_catalog = current_database() and table_schema = 'ops' and table_name = 'books'"
-        ).fetchone()
-        if there:
+        is_there = read_tables(connection).has("ops.books")
+        if is_there:
             chain.widen(connection)
-        yield connection if there else None
+        yield connection if is_there else None
 
 
 def _latest(table: str) -> str:
-    return f"""ops.{table} where run_id = $1
+    return f"""from ops.{table} where run_id = $1
         qualify row_number() over (partition by mart order by entry_number desc) = 1 order by entry_number"""
-
-
-def _rows(connection: duckdb.DuckDBPyConnection, relation: str, run_id: str) -> list[dict[str, Any]]:
-    found = connection.execute(f"select * from {relation}", [run_id])
-    names = [column[0] for column in found.description or []]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
 def _heading(found: Mapping[str, Any]) -> str:
@@ -159,11 +155,11 @@ def _heading(found: Mapping[str, Any]) -> str:
 def _sources_table(books: Sequence[Mapping[str, Any]]) -> Table:
     counts = ("records_read", "records_loaded", "records_dead_lettered", "records_skipped")
     outcomes = ("count_accepted", "count_duplicate", "count_rejected")
-    table = _table("source", "partition")
-    for head in ("read", "= loaded", "+ dead-lettered", "+ skipped", "= accepted", "+ duplicate", "+ rejected"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("checksum", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table = plain_table(
+        ("source", "partition"),
+        ("read", "= loaded", "+ dead-lettered", "+ skipped", "= accepted", "+ duplicate", "+ rejected"),
+        ("checksum", ""),
+    )
     for book in books:
         table.add_row(
             book["source"],
@@ -176,15 +172,11 @@ def _sources_table(books: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _accepted_table(books: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("mart")
     counts = {"count_before": "before", "count_accepted": "+ accepted", "count_removed": "- removed"}
     if any(book.get("count_unknown") for book in books):
         counts["count_unknown"] = "+ unknown"
     counts["count_candidates"] = "= rows"
-    for head in counts.values():
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("checksum of keys", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table = plain_table(["mart"], list(counts.values()), ("checksum of keys", ""))
     for book in books:
         keys = _alike(book["checksum_accepted"], book["checksum_keys"])
         table.add_row(book["mart"], *(f"{book[name] or 0:,}" for name in counts), keys, _balanced(book))
@@ -193,11 +185,7 @@ def _accepted_table(books: Sequence[Mapping[str, Any]]) -> Table:
 
 def _marts_table(candidates: Sequence[Mapping[str, Any]], published: Sequence[Mapping[str, Any]]) -> Table:
     by_mart = {book["mart"]: book for book in published}
-    table = _table("mart")
-    for head in ("candidates", "= published", "release"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("checksum of rows", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table = plain_table(["mart"], ("candidates", "= published", "release"), ("checksum of rows", ""))
     checksums = {book["mart"]: book["checksum_candidates"] for book in candidates}
     for mart in [*checksums, *(mart for mart in by_mart if mart not in checksums)]:
         book = by_mart.get(mart)
@@ -210,13 +198,6 @@ def _marts_table(candidates: Sequence[Mapping[str, Any]], published: Sequence[Ma
             _short(checksums.get(mart)),
             _balanced(book) if book else "",
         )
-    return table
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=True)
     return table
 
 

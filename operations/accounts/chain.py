@@ -13,6 +13,8 @@ from typing import Any
 
 import duckdb
 
+from foundation.queries import fetch_dicts, read_tables
+
 # One row per run, source and partition; per run and candidate mart; per closing of the books of a run, after these;
 # per run and published mart. A run that is closed again adds its rows again: the later ones count.
 TABLES = """
@@ -89,14 +91,15 @@ class Verdict:
 
 def widen(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the tables; what a ledger of an older version holds becomes the start of the chain, run by run."""
-    old = [table for table in _OF_OLD if (there := _columns(connection, table)) and "entry_number" not in there]
+    there = read_tables(connection)
+    old = [table for table in _OF_OLD if there.has(f"ops.{table}") and not there.has(f"ops.{table}", "entry_number")]
     if not old:
         connection.execute(TABLES)
         return
     connection.execute("begin")
     entries = []
     for table in old:
-        entries += [(table, row) for row in _rows(connection, f"select * from ops.{table}")]
+        entries += [(table, row) for row in fetch_dicts(connection, f"select * from ops.{table}")]
         connection.execute(f"drop table ops.{table}")
     connection.execute(TABLES)
     # The id of a run begins with its time.
@@ -157,7 +160,7 @@ def verify(connection: duckdb.DuckDBPyConnection | None, notes: Sequence[Note] =
 
 
 def _in_order(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, dict[str, Any]]]:
-    entries = [(table, row) for table in CHAINED for row in _rows(connection, f"select * from ops.{table}")]
+    entries = [(table, row) for table in CHAINED for row in fetch_dicts(connection, f"select * from ops.{table}")]
     yield from sorted(entries, key=lambda entry: entry[1]["entry_number"] or 0)
 
 
@@ -187,18 +190,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="microseconds")
     return value.isoformat() if isinstance(value, date) else value
-
-
-def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> set[str]:
-    found = connection.execute(
-        "select column_name from information_schema.columns "
-        "where table_catalog = current_database() and table_schema = 'ops' and table_name = ?",
-        [table],
-    ).fetchall()
-    return {name for (name,) in found}
-
-
-def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
-    found = connection.execute(query)
-    names = [column[0] for column in found.description or []]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]

@@ -13,7 +13,6 @@ from typing import Any
 
 import duckdb
 from rich.console import Console
-from rich.table import Table
 
 from foundation.errors import BooksError, ConfigError, StorageError
 from foundation.settings import Settings
@@ -31,6 +30,7 @@ from operations.accounts.books_report import read_books
 from operations.commit import git_commit, models_hash
 from operations.lock import run_lock
 from operations.progress import progress
+from operations.showing import plain_table, say
 from operations.workers import Worker
 
 FOLDER = "rebuilt"
@@ -56,7 +56,7 @@ def rebuild(
     """
     build.require_models(root)
     folder = settings.work_dir / FOLDER
-    with run_lock(settings.work_dir, f"rebuild of {run_id}"), hold_warehouse(settings.warehouse):
+    with run_lock(settings.work_dir, command=f"rebuild --as-of {run_id}"), hold_warehouse(settings.warehouse):
         found = read_books(settings.warehouse, run_id)
         closing = found.get("closing") if found else None
         if closing is None:
@@ -108,17 +108,13 @@ def rebuild(
 
 def print_rebuild(found: Mapping[str, Any], console: Console) -> None:
     """One line a mart."""
-    console.print(f"run {found['run_id']}, as of {found['as_of']}, built anew", markup=False, highlight=False)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("mart", no_wrap=True)
-    for column in ("rows then", "rows now"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("")
+    say(console, f"run {found['run_id']}, as of {found['as_of']}, built anew")
+    table = plain_table(["mart"], ("rows then", "rows now"), [""])
     for mart in found["marts"]:
         counts = ("" if count is None else f"{count:,}" for count in (mart["rows_then"], mart["rows_now"]))
         table.add_row(mart["mart"], *counts, "equal" if mart["is_equal"] else "DIFFERS")
     console.print(table)
-    console.print(f"marts and raw as they were: {found['warehouse']}", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"marts and raw as they were: {found['warehouse']}")
 
 
 def require_equal(found: Mapping[str, Any]) -> None:

@@ -11,15 +11,15 @@ from typing import Any
 import duckdb
 
 from foundation.errors import BooksError
+from foundation.queries import IS_COMPLETE
 from foundation.warehouse import quote_identifier
 
 OUTCOMES = "outcomes_"
 _NEEDED = ("load_id", "source", "content_hash", "outcome", "line")
 
 # A crash can write the row of a load twice.
-COMPLETE_LOADS = """
-        select distinct on (load_id) loads.* from raw.loads as loads
-        where exists (select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0)
+COMPLETE_LOADS = f"""
+        select distinct on (load_id) loads.* from raw.loads as loads where {IS_COMPLETE}
 """
 # Complete loads that no balanced book holds: of this run, and of earlier ones that were cut off, stopped or did not
 # balance. They stay open until a book balances with them in it, so an imbalance does not heal by running again.

@@ -1,7 +1,9 @@
 """`penstock deadletters`: its subcommands and their options, and the options that `penstock replay` shares."""
 
-import json
+import functools
+import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +12,7 @@ import typer
 from rich.console import Console
 
 from foundation.settings import Settings
+from operations.showing import say, show
 
 if TYPE_CHECKING:
     from operations.letters.selection import Selection
@@ -26,41 +29,51 @@ Ids = Annotated[list[str] | None, typer.Argument(help="Ids, or how they begin.")
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
-def selected(
-    sources: list[str] | None,
-    reasons: list[str] | None,
-    stages: list[str] | None,
-    states: list[str] | None,
-    since: datetime | None,
-    until: datetime | None,
-    runs: list[str] | None,
-    ids: list[str] | None = None,
+def _filters(
+    *,
+    source: Sources = None,
+    reason: Reasons = None,
+    stage: Stages = None,
+    state: States = None,
+    since: Since = None,
+    until: Until = None,
+    run: Runs = None,
 ) -> "Selection":
-    """The letters that these options are about. Raises ConfigError."""
     from operations.letters.selection import Selection
 
-    return Selection(sources or (), reasons or (), stages or (), states or (), since, until, ids or (), runs or ())
+    return Selection(source or (), reason or (), stage or (), state or (), since, until, runs=run or ())
+
+
+def filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """`command`, called by name, with the options of the filters in place of its parameter `chosen`.
+
+    When called it raises ConfigError for a stage or a state that there is not.
+    """
+    filters = inspect.signature(_filters).parameters
+    shown = inspect.signature(command)
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in shown.parameters.items():
+        parameters += filters.values() if name == "chosen" else [parameter]
+
+    @functools.wraps(command)
+    def narrowed(**given: Any) -> None:
+        chosen = _filters(**{name: given.pop(name) for name in filters})
+        command(chosen=chosen, **given)
+
+    narrowed.__signature__ = shown.replace(parameters=parameters)  # type: ignore[attr-defined]
+    narrowed.__annotations__ = {}  # typer reads the signature, and cannot resolve the name of a selection
+    return narrowed
 
 
 def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -> typer.Typer:
     """The subcommands, over the settings and the console of the command line."""
     app = typer.Typer(help="Records that could not go on: listed, shown, exported, discarded.", no_args_is_help=True)
 
-    def show(found: Any, printed: Callable[[Any, Console], None], as_json: bool) -> None:
-        if as_json:
-            print(json.dumps(found, indent=2, default=str))  # noqa: T201 - for machines
-        else:
-            printed(found, console())
-
     @app.command("list")
+    @filtered
     def list_(
-        source: Sources = None,
-        reason: Reasons = None,
-        stage: Stages = None,
-        state: States = None,
-        since: Since = None,
-        until: Until = None,
-        run: Runs = None,
+        *,
+        chosen: "Selection",
         ids: Annotated[bool, typer.Option("--ids", help="Letter by letter, with their ids.")] = False,
         limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="With --ids: at most so many.")] = 100,
         as_json: AsJson = False,
@@ -68,11 +81,10 @@ def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -
         """How many there are, by source, stage, reason and state; nothing of what they hold."""
         from operations.letters import commands as letters
 
-        chosen = selected(source, reason, stage, state, since, until, run)
         if ids:
-            show(letters.list_letters(settings(), chosen, limit), letters.print_letters, as_json)
+            show(letters.list_letters(settings(), chosen, limit), letters.print_letters, console(), as_json=as_json)
         else:
-            show(letters.list_groups(settings(), chosen), letters.print_groups, as_json)
+            show(letters.list_groups(settings(), chosen), letters.print_groups, console(), as_json=as_json)
 
     @app.command("show")
     def show_(
@@ -81,52 +93,42 @@ def commands(settings: Callable[[], Settings], console: Callable[[], Console]) -
         """One letter whole: its record, where it is from, every reason, its history."""
         from operations.letters import commands as letters
 
-        show(letters.show_letter(settings(), letter_id), letters.print_letter, as_json)
+        show(letters.show_letter(settings(), letter_id), letters.print_letter, console(), as_json=as_json)
 
     @app.command()
+    @filtered
     def export(
+        *,
         to: Annotated[Path, typer.Option("--to", help="A file that ends in .csv or .ndjson.")],
         ids: Ids = None,
-        source: Sources = None,
-        reason: Reasons = None,
-        stage: Stages = None,
-        state: States = None,
-        since: Since = None,
-        until: Until = None,
-        run: Runs = None,
+        chosen: "Selection",
         force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
         as_json: AsJson = False,
     ) -> None:
         """Write letters to a file; correct the column `record` there, then `penstock replay FILE`."""
         from operations.letters import commands as letters
 
-        chosen = selected(source, reason, stage, state, since, until, run, ids)
-        count = letters.export_letters(settings(), chosen, to, is_forced=force)
+        count = letters.export_letters(settings(), replace(chosen, ids=ids or ()), to, is_forced=force)
         show(
             {"file": str(to), "letters": count},
-            lambda _, out: out.print(f"{count:,} letters: {to}", markup=False, highlight=False, soft_wrap=True),
-            as_json,
+            lambda _, out: say(out, f"{count:,} letters: {to}"),
+            console(),
+            as_json=as_json,
         )
 
     @app.command()
+    @filtered
     def discard(
+        *,
         because: Annotated[str, typer.Option("--because", help="Why; it is kept.")],
         ids: Ids = None,
-        source: Sources = None,
-        reason: Reasons = None,
-        stage: Stages = None,
-        state: States = None,
-        since: Since = None,
-        until: Until = None,
-        run: Runs = None,
+        chosen: "Selection",
         as_json: AsJson = False,
     ) -> None:
         """Be done with letters without a replay. They are kept, as is the reason."""
         from operations.letters import commands as letters
 
-        count = letters.discard_letters(
-            settings(), selected(source, reason, stage, state, since, until, run, ids), because
-        )
-        show({"discarded": count}, lambda _, out: out.print(f"{count:,} letters discarded", highlight=False), as_json)
+        count = letters.discard_letters(settings(), replace(chosen, ids=ids or ()), because)
+        show({"discarded": count}, lambda _, out: say(out, f"{count:,} letters discarded"), console(), as_json=as_json)
 
     return app

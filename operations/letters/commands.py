@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,17 @@ from uuid import uuid4
 
 import duckdb
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column
 
 from foundation.errors import ConfigError, StorageError
+from foundation.queries import fetch_dicts
 from foundation.settings import Settings
 from foundation.warehouse import hold_warehouse, open_warehouse, quote_literal
-from operations.dead_letters import place, printable
+from operations.letters.examples import place, printable
 from operations.letters.ledger import DISCARD, keys_of, try_to_update, update
 from operations.letters.selection import Selection, full_ids
 from operations.lock import run_lock
+from operations.showing import plain_table, say
 
 # One file of letters, by its ending, and how DuckDB writes it.
 FORMATS = {".csv": "format csv, header true, force_quote *", ".ndjson": "format json", ".jsonl": "format json"}
@@ -32,37 +33,39 @@ def list_groups(settings: Settings, selection: Selection) -> list[dict[str, Any]
     """One entry for each source, stage, reason and state: letters, first_seen, last_seen, place of one of them."""
     if not try_to_update(settings):
         return []
-    condition, values = selection.condition()
-    return _rows(
-        settings,
-        f"""
-        select
-            source, stage, reason, state, count(*) as letters, min(first_seen) as first_seen,
-            max(last_seen) as last_seen,
-            arg_min({{'location': location, 'line': line, 'page': page}}, (first_seen, location, line)) as example
-        from (select *, unnest(string_split(coalesce(reasons, ''), ',')) as reason
-            from ops.dead_letters where {condition})
-        group by source, stage, reason, state order by letters desc, source, stage, reason, state
-        """,
-        values,
-        example=place,
-    )
+    with open_warehouse(settings.warehouse, read_only=True) as connection:
+        condition, values = selection.condition(connection)
+        groups = fetch_dicts(
+            connection,
+            f"""
+            select
+                source, stage, reason, state, count(*) as letters, min(first_seen) as first_seen,
+                max(last_seen) as last_seen,
+                arg_min({{'location': location, 'line': line, 'page': page}}, (first_seen, location, line)) as example
+            from (select *, unnest(string_split(coalesce(reasons, ''), ',')) as reason
+                from ops.dead_letters where {condition})
+            group by source, stage, reason, state order by letters desc, source, stage, reason, state
+            """,
+            values,
+        )
+    return [{**group, "example": place(group["example"])} for group in groups]
 
 
 def list_letters(settings: Settings, selection: Selection, limit: int) -> list[dict[str, Any]]:
     """One entry a letter, the last seen first: its id, where it is from, why, and nothing of what it holds."""
     if not try_to_update(settings):
         return []
-    condition, values = selection.condition()
-    return _rows(
-        settings,
-        f"""
-        select letter_id, source, stage, reasons, state, attempts, location, line, page, first_seen, last_seen
-        from ops.dead_letters where {condition}
-        order by last_seen desc, source, location, line, letter_id limit {int(limit)}
-        """,
-        values,
-    )
+    with open_warehouse(settings.warehouse, read_only=True) as connection:
+        condition, values = selection.condition(connection)
+        return fetch_dicts(
+            connection,
+            f"""
+            select letter_id, source, stage, reasons, state, attempts, location, line, page, first_seen, last_seen
+            from ops.dead_letters where {condition}
+            order by last_seen desc, source, location, line, letter_id limit {int(limit)}
+            """,
+            values,
+        )
 
 
 def show_letter(settings: Settings, letter_id: str) -> dict[str, Any]:
@@ -71,7 +74,7 @@ def show_letter(settings: Settings, letter_id: str) -> dict[str, Any]:
         raise ConfigError(f"no dead letter has the id {letter_id}", fix="nothing was read yet")
     with open_warehouse(settings.warehouse, read_only=True) as connection:
         (whole,) = full_ids(connection, [letter_id])
-        (letter,) = _fetch(connection, "select * from ops.dead_letters where letter_id = $id", {"id": whole})
+        (letter,) = fetch_dicts(connection, "select * from ops.dead_letters where letter_id = $id", {"id": whole})
         letter["history"] = _history(connection, letter)
     if letter["record_bytes"] is not None:
         letter["record_bytes"] = bytes(letter["record_bytes"]).hex()
@@ -89,11 +92,9 @@ def export_letters(settings: Settings, selection: Selection, file: Path, *, is_f
         raise ConfigError(f"{file} is there already", where="--to", fix="name another file, or say --force")
     if not try_to_update(settings):
         raise ConfigError("there are no dead letters", fix="nothing was read yet")
-    condition, values = selection.or_open().condition()
     temporary = file.with_name(f".{file.name}.{uuid4().hex}")
     with open_warehouse(settings.warehouse, read_only=True) as connection:
-        if selection.ids:
-            values["ids"] = full_ids(connection, selection.ids)
+        condition, values = selection.or_open().condition(connection)
         record = "coalesce(corrected, record)"
         columns = [f"{_EXPORTED}, {record} as record"]
         if file.suffix.lower() == ".csv":
@@ -134,15 +135,12 @@ def discard_letters(settings: Settings, selection: Selection, why: str) -> int:
     if not settings.warehouse.exists():
         raise ConfigError("there are no dead letters", fix="nothing was read yet")
     with (
-        run_lock(settings.work_dir, "deadletters discard"),
+        run_lock(settings.work_dir, command="deadletters discard"),
         hold_warehouse(settings.warehouse),
         open_warehouse(settings.warehouse) as connection,
     ):
         update(connection, keys_of(settings))
-        chosen = selection.or_open()
-        if chosen.ids:
-            chosen = replace(chosen, ids=full_ids(connection, chosen.ids))
-        condition, values = chosen.condition()
+        condition, values = selection.or_open().condition(connection)
         (count,) = connection.execute(
             f"select count(*) from ops.dead_letters where state <> 'discarded' and {condition}", values
         ).fetchone() or (0,)
@@ -158,18 +156,12 @@ def discard_letters(settings: Settings, selection: Selection, why: str) -> int:
 def print_groups(groups: Sequence[Mapping[str, Any]], console: Console) -> None:
     """One line for each source, stage, reason and state, most letters first."""
     if not groups:
-        console.print("no dead letters")
+        say(console, "no dead letters")
         return
-    table = Table(box=None, pad_edge=False)
-    # A name that is broken over lines cannot be copied; reasons and places may be of any length.
-    for column in ("source", "stage"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("reason", overflow="fold", min_width=NARROWEST)
-    table.add_column("state", no_wrap=True)
-    table.add_column("letters", justify="right", no_wrap=True)
-    for column in ("first seen (UTC)", "last seen"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("such as", overflow="fold", min_width=NARROWEST)
+    # Reasons and places may be of any length.
+    reason, place_of_one = (Column(head, overflow="fold", min_width=NARROWEST) for head in ("reason", "such as"))
+    dates = ("first seen (UTC)", "last seen")
+    table = plain_table(("source", "stage", reason, "state"), ["letters"], (*dates, place_of_one))
     for group in groups:
         table.add_row(
             *(printable(str(group[name] or "")) for name in ("source", "stage", "reason", "state")),
@@ -184,35 +176,32 @@ def print_groups(groups: Sequence[Mapping[str, Any]], console: Console) -> None:
 def print_letters(letters: Sequence[Mapping[str, Any]], console: Console) -> None:
     """One line a letter."""
     if not letters:
-        console.print("no dead letters")
+        say(console, "no dead letters")
     for letter in letters:
-        console.print(
+        say(
+            console,
             f"{letter['letter_id']} {letter['state']} {letter['source']} {letter['stage']} "
             f"{printable(letter['reasons'] or '')}: {place(letter)}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
         )
 
 
 def print_letter(letter: Mapping[str, Any], console: Console) -> None:
     """A letter whole: what is known of it, its history, its record."""
 
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
     for name, value in letter.items():
         if name not in ("record", "corrected", "record_bytes", "history") and value is not None:
-            say(f"{name.replace('_', ' '):<12} {printable(str(value))}")
+            say(console, f"{name.replace('_', ' '):<12} {printable(str(value))}")
     for event in letter["history"]:
         told = " ".join(printable(str(event[name])) for name in ("event", "note") if event[name])
         say(
-            f"{event['happened_at']:%Y-%m-%d %H:%M:%S} {told}" + (f", run {event['run_id']}" if event["run_id"] else "")
+            console,
+            f"{event['happened_at']:%Y-%m-%d %H:%M:%S} {told}"
+            + (f", run {event['run_id']}" if event["run_id"] else ""),
         )
     for name in ("record", "corrected"):
         if letter[name] is not None:
-            say(f"{name}:")
-            say("\n".join(printable_line(line) for line in letter[name].split("\n")))
+            say(console, f"{name}:")
+            say(console, "\n".join(printable_line(line) for line in letter[name].split("\n")))
 
 
 def printable_line(line: str) -> str:
@@ -238,7 +227,7 @@ def _history(connection: duckdb.DuckDBPyConnection, letter: Mapping[str, Any]) -
         values |= {"is_fetched": letter["page"] is not None and letter["line"] is None}
     else:
         found.append("select first_seen, 'set aside', run_id, null from ops.dead_letters where letter_id = $id")
-    return _fetch(connection, " union all ".join(found) + " order by 1, 2 desc", values)
+    return fetch_dicts(connection, " union all ".join(found) + " order by 1, 2 desc", values)
 
 
 def _neutral(text: str) -> str:
@@ -248,20 +237,3 @@ def _neutral(text: str) -> str:
 
 def _minute(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
-
-
-def _rows(settings: Settings, query: str, values: Mapping[str, Any], **shaped: Any) -> list[dict[str, Any]]:
-    with open_warehouse(settings.warehouse, read_only=True) as connection:
-        if "ids" in values:
-            values = {**values, "ids": full_ids(connection, values["ids"])}
-        rows = _fetch(connection, query, values)
-    for row in rows:
-        for name, shape in shaped.items():
-            row[name] = shape(row[name])
-    return rows
-
-
-def _fetch(connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = connection.execute(query, dict(values))
-    names = [column[0] for column in found.description or []]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]

@@ -11,14 +11,13 @@ import duckdb
 import structlog
 
 from foundation.errors import LockedError, PenstockError
+from foundation.queries import Tables, read_tables
 from foundation.settings import Settings
 from foundation.warehouse import Warehouse, hold_warehouse, open_warehouse
 from operations.ledger import widen
-from operations.letters.data import (
+from operations.letters.found import (
     LETTER_ID,
     MARK,
-    Tables,
-    read_tables,
     rows_of_raw,
     see_loads,
     see_outcomes,
@@ -283,7 +282,7 @@ def try_to_update(settings: Settings) -> bool:
     """Bring the ledger up to date unless a run is going, which does so at its end; whether there is a warehouse."""
     if not settings.warehouse.exists():
         return False
-    with suppress(LockedError), run_lock(settings.work_dir, "deadletters"), hold_warehouse(settings.warehouse):
+    with suppress(LockedError), run_lock(settings.work_dir, command="deadletters"), hold_warehouse(settings.warehouse):
         update_ledger(settings.warehouse, keys_of(settings))
     return True
 

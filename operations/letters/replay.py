@@ -17,7 +17,7 @@ from ingestion.parcels import LONGEST_RECORD_KEPT
 from ingestion.parts import Part, parts_of
 from operations.letters.corrections import read_corrections
 from operations.letters.ledger import JUDGE, REPLAYED, RESOLVED, keys_of, update
-from operations.letters.selection import Selection, full_ids
+from operations.letters.selection import Selection
 
 MOST_TOLD = 3
 # A whole file, or the rest of one: no record that could be read on its own.
@@ -122,9 +122,7 @@ class _Planner:
 
     def stored(self, selection: Selection) -> Plan:
         """The originals of the letters that a selection names; of ids that were not answered, the ids."""
-        if selection.ids:
-            selection = replace(selection, ids=full_ids(self.connection, selection.ids))
-        condition, values = selection.or_open().condition()
+        condition, values = selection.or_open().condition(self.connection)
         self.connection.execute(
             "create or replace temp table chosen as select * from ops.dead_letters "
             f"where state not in ('{REPLAYED}', '{RESOLVED}') and {condition}",

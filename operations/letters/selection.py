@@ -46,12 +46,13 @@ class Selection:
             return self
         return replace(self, states=(OPEN,))
 
-    def condition(self) -> tuple[str, dict[str, Any]]:
-        """SQL over `ops.dead_letters`, and its parameters."""
+    def condition(self, connection: duckdb.DuckDBPyConnection) -> tuple[str, dict[str, Any]]:
+        """SQL over `ops.dead_letters`, and its parameters. Raises ConfigError for an id that names not just one."""
         parts = ["true"]
         values: dict[str, Any] = {}
+        whole = replace(self, ids=full_ids(connection, self.ids))
         for name, column in (("sources", "source"), ("stages", "stage"), ("states", "state"), ("ids", "letter_id")):
-            if chosen := list(getattr(self, name)):
+            if chosen := list(getattr(whole, name)):
                 parts.append(f"{column} in (select unnest(${name}::varchar[]))")
                 values[name] = chosen
         if self.runs:

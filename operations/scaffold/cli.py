@@ -1,11 +1,14 @@
 """`penstock new`: its subcommand and the options."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+
+from operations.showing import say
 
 
 def commands(root: Callable[[], Path], console: Callable[[], Console]) -> typer.Typer:
@@ -46,10 +49,7 @@ def commands(root: Callable[[], Path], console: Callable[[], Console]) -> typer.
         """Look at a file or an API and write its entry, models, tests and suites, which build at once."""
         from operations.scaffold.command import Wish, new_source
 
-        def say(text: str) -> None:
-            console().print(text, markup=False, highlight=False, soft_wrap=True)
-
         wish = Wish(name, address, domain, kind, tuple(key or ()), records_path, auth, pagination)
-        new_source(root(), wish, say, dry_run=dry_run)
+        new_source(root(), wish, functools.partial(say, console()), dry_run=dry_run)
 
     return app

@@ -88,8 +88,13 @@ def _appear(file: Path, path: Path) -> None:
     except FileExistsError:
         raise
     except OSError:  # a file system without links
-        with path.open("xb") as stream:
-            stream.write(file.read_bytes())
+        stream = path.open("xb")
+        try:
+            with stream:
+                stream.write(file.read_bytes())
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def _refused(error: OSError, root: Path) -> StorageError:

@@ -6,9 +6,10 @@ from typing import Any
 
 import duckdb
 
+from foundation.queries import fetch_dicts, read_tables
 from foundation.warehouse import Warehouse, open_warehouse, quote_identifier, quote_literal
 from operations.accounts.books import LATEST_BOOKS
-from operations.dead_letters import EXAMPLE, place, shown
+from operations.letters.examples import EXAMPLE, place, shown
 from operations.site.index import BOOK_COUNTS, render_index
 from operations.site.quality import render_quality_page
 
@@ -38,24 +39,19 @@ def _no_facts() -> dict[str, list[dict[str, Any]]]:
 
 
 def _read_facts(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, Any]]]:
-    tables = {
-        f"{schema}.{table}"
-        for schema, table in connection.execute(
-            "select table_schema, table_name from information_schema.tables where table_catalog = current_database()"
-        ).fetchall()
-    }
+    tables = read_tables(connection)
     facts = _no_facts()
-    if "ops.runs" in tables:
+    if tables.has("ops.runs"):
         newest = f"(select * from ops.runs order by started_at desc limit {_RUNS_READ})"
-        facts["runs"] = _rows(connection, f"from {newest}")
-        if "ops.books" in tables:
-            facts["books"] = _rows(connection, _books("ops.closings" in tables, newest))
-        if "ops.mart_books" in tables:
-            facts["mart_books"] = _rows(
+        facts["runs"] = fetch_dicts(connection, f"from {newest}")
+        if tables.has("ops.books"):
+            facts["books"] = fetch_dicts(connection, _books(tables.has("ops.closings"), newest))
+        if tables.has("ops.mart_books"):
+            facts["mart_books"] = fetch_dicts(
                 connection, f"from ops.mart_books where run_id in (select run_id from {newest})"
             )
-    if "ops.gate_results" in tables:
-        facts["checks"] = _rows(
+    if tables.has("ops.gate_results"):
+        facts["checks"] = fetch_dicts(
             connection,
             """
             -- in the order of insertion, which a semi-join keeps and Postgres has no number for
@@ -63,15 +59,15 @@ def _read_facts(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[st
             where (gate, run_id) in (select (gate, arg_max(run_id, checked_at)) from ops.gate_results group by gate)
             """,
         )
-    if "raw.loads" in tables:
-        facts["freshness"] = _rows(
+    if tables.has("raw.loads"):
+        facts["freshness"] = fetch_dicts(
             connection,
             "select source, max(loaded_at) as loaded_at from raw.loads where records_loaded > 0 group by source",
         )
-    if "raw.dead_letters" in tables:
+    if tables.has("raw.dead_letters"):
         facts["dead_letter_counts"] = _dead_letters(connection, facts["runs"])
-    for model in _rejected_models(connection):
-        facts["rejected_counts"] += _rejected(connection, model)
+    for model in tables.marts("rejected_", "failed_rules"):
+        facts["rejected_counts"] += _rejected(connection, model, tables.columns[f"marts.{model}"]["failed_rules"])
     return facts
 
 
@@ -84,27 +80,15 @@ def _books(is_chained: bool, newest: str) -> str:
     """
 
 
-def _rejected_models(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    rows = connection.execute(
-        """
-        select table_name from information_schema.columns
-        where table_catalog = current_database() and table_schema = 'marts'
-            and starts_with(table_name, 'rejected_') and column_name = 'failed_rules'
-        order by table_name
-        """
-    ).fetchall()
-    return [model for (model,) in rows]
-
-
 def _dead_letters(connection: duckdb.DuckDBPyConnection, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     last_run = quote_literal(str(runs[0]["run_id"])) if runs else "null"
-    rows = _rows(
+    rows = fetch_dicts(
         connection,
         f"""
-        select source, reason, count(*) as records, max(occurred_at) as last_at,
-            count(*) filter (where run_id = {last_run}) as records_last_run,
+        select source, reason, count(distinct dead_letter_id) as records, max(occurred_at) as last_at,
+            count(distinct dead_letter_id) filter (where run_id = {last_run}) as records_last_run,
             {EXAMPLE} as example
-        from raw.dead_letters group by source, reason order by records desc limit 100
+        from raw.dead_letters group by source, reason order by records desc
         """,
     )
     for row in rows:
@@ -113,14 +97,10 @@ def _dead_letters(connection: duckdb.DuckDBPyConnection, runs: list[dict[str, An
     return rows
 
 
-def _rejected(connection: duckdb.DuckDBPyConnection, model: str) -> list[dict[str, Any]]:
-    row = connection.execute(
-        "select data_type from information_schema.columns "
-        "where table_schema = 'marts' and table_name = ? and column_name = 'failed_rules'",
-        [model],
-    ).fetchone()
-    rules = "failed_rules" if row and str(row[0]).endswith("[]") else "string_split(failed_rules, ',')"
-    return _rows(
+def _rejected(connection: duckdb.DuckDBPyConnection, model: str, kind: str) -> list[dict[str, Any]]:
+    """By rule; `kind` is the type of failed_rules, a list or, in Postgres, a text."""
+    rules = "failed_rules" if kind.endswith("[]") else "string_split(failed_rules, ',')"
+    return fetch_dicts(
         connection,
         f"""
         select {quote_literal(model)} as model, rule, count(*) as records
@@ -128,9 +108,3 @@ def _rejected(connection: duckdb.DuckDBPyConnection, model: str) -> list[dict[st
         group by rule order by records desc limit 100
         """,
     )
-
-
-def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
-    cursor = connection.execute(sql)
-    names = [column[0] for column in cursor.description or []]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

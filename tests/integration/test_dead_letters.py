@@ -280,6 +280,9 @@ def test_a_replay_while_a_run_goes_is_refused_and_changes_nothing(project: Proje
     with run_lock(project.root / ".penstock", "the-other-run"):
         done = project.run("replay", file)
     assert (done.returncode, "another run is going: run the-other-run" in done.stderr) == (3, True)
+    with run_lock(project.root / ".penstock", command="docs"):
+        done = project.run("replay", file)
+    assert (done.returncode, "another command is going: penstock docs, process" in done.stderr) == (3, True)
     assert letter(project, letters[0]["letter_id"])["attempts"] == 1
 
 

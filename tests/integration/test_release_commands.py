@@ -50,7 +50,7 @@ def test_a_release_can_be_listed_compared_and_taken_back(project: Project) -> No
 
 
 def test_what_cannot_be_done_is_told_in_a_line(fresh_project: Project) -> None:
-    assert fresh_project.run("releases").stdout == "nothing was published yet: make run\n"
+    assert fresh_project.run("releases").stdout == "nothing was published yet: penstock run\n"
     for command in (["rollback"], ["diff"]):
         done = fresh_project.run(*command)
         assert done.returncode == 7

@@ -1,6 +1,7 @@
 """What the command tells of an ingest alone: dead letters, failures, signals, and a root without models."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -137,6 +138,24 @@ def test_an_ingest_of_which_no_source_succeeded_failed(command: Command) -> None
     assert command.summary["status"] == "failed"
     (line,) = [line for line in command.run("status", "--partitions").stdout.splitlines() if line.startswith("x__bad:")]
     assert line.startswith("x__bad: no file is there")
+
+
+def test_a_pipe_that_nobody_reads_and_a_signal_end_a_command_in_silence(command: Command) -> None:
+    _settings(command, "  hr__x: {type: csv, path: in/people.csv}\n")
+    process = command.start("schema")
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    assert (process.communicate(timeout=60)[1], process.returncode) == ("", 1)
+    site = command.root / "site"
+    site.mkdir()
+    (site / "index.html").touch()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = command.start("serve", "--port", "0")
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        process.send_signal(number)
+        assert (process.communicate(timeout=60), process.returncode) == (("", ""), 130)
 
 
 def test_status_names_a_source_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from operations.accounts.books import Closing, SourceBook, checks, close_books, 
 from operations.accounts.books_report import read_books
 from operations.accounts.rebuild import see_loads_then
 from operations.accounts.tallies import MartKey
-from operations.failures import count_failed
+from operations.failed_records import count_failed
 from operations.ledger import Ledger
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -331,7 +331,8 @@ def test_the_site_reads_the_ledger_the_rejected_and_the_dead_letters(tmp_path: P
                 ) as t(run_id, gate, suite, expectation, column_name, severity, is_success, samples, checked_at);
             create table raw.loads as select 'hr' as source, 3 as records_loaded, timestamptz '{NOW}' as loaded_at;
             create table raw.dead_letters as
-                select 'r1' as run_id, 'hr' as source, 'not_json' as reason, timestamptz '{NOW}' as occurred_at,
+                select 'id' || place as dead_letter_id, 'r1' as run_id, 'hr' as source, 'not_json' as reason,
+                    timestamptz '{NOW}' as occurred_at,
                     'in/a.json' as location, 9 - place as line, null::bigint as page, null::bigint as byte_offset,
                     'a comma is missing' as message, 'Ada, hush' as record
                 from range(7) as places(place);
@@ -347,6 +348,27 @@ def test_the_site_reads_the_ledger_the_rejected_and_the_dead_letters(tmp_path: P
     text = Page(second).text
     assert "old" not in text
     assert text.index("first") < text.index("second")
+
+
+def test_a_dead_letter_counts_once_on_the_page_and_every_reason_in_the_total(tmp_path: Path) -> None:
+    warehouse = tmp_path / "w.duckdb"
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute(f"""
+            create schema ops; create schema raw;
+            create table ops.runs as
+                select 'r1' as run_id, timestamptz '{NOW}' as started_at, timestamptz '{NOW}' as finished_at,
+                    'partial' as status, 4 as exit_code, null as release_id, null as error;
+            -- as a crash leaves them, or a file that is read again: three letters of one reason, each there twice
+            create table raw.dead_letters as
+                select 'id' || place as dead_letter_id, 'r1' as run_id, 'hr' as source,
+                    case when place < 3 then 'not_json' else 'http_' || place end as reason,
+                    timestamptz '{NOW}' as occurred_at, 'in/a.json' as location, place as line,
+                    null::bigint as page, null::bigint as byte_offset, 'a comma is missing' as message
+                from range(150) as places(place), range(2);
+        """)
+    text = Page(render_site(warehouse, tmp_path / "site", generated_at=NOW)[0]).text
+    assert "150 in all" in text
+    assert "not_json hr 3 3 in/a.json line 0 " in text
 
 
 def test_a_page_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ import duckdb
 import pytest
 from rich.console import Console
 
-from operations.dead_letters import read_dead_letters, told
 from operations.letters.commands import print_groups
+from operations.letters.examples import read_dead_letters, told
 
 
 @pytest.fixture
@@ -35,6 +35,8 @@ def test_a_run_tells_how_many_why_and_where_the_first_is(warehouse: Path) -> Non
         "dead letters: penstock deadletters list --run r1",
     ]
     assert told(read_dead_letters(warehouse, "r3"), "r3") == []
+    (group,) = read_dead_letters(warehouse, "r1")
+    assert list(group) == ["source", "reason", "records", "message", "location", "line", "page"]
 
 
 def test_a_source_is_told_on_one_line_and_a_long_place_is_folded() -> None:

@@ -1,8 +1,9 @@
 """What failed since the last release: the records that thresholds are about, counted from the data itself."""
 
+from foundation.queries import Tables, read_tables
 from foundation.warehouse import Warehouse, open_warehouse, quote_identifier
 from operations.accounts.books import LATEST_BOOKS, LATEST_CLOSINGS
-from operations.letters.data import LETTER_ID, Tables, read_tables, see_loads
+from operations.letters.found import LETTER_ID, see_loads
 
 # The loads of balanced books since the last release: runs that published nothing count along, because a bad batch stays
 # bad when the next run reads nothing new.

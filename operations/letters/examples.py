@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from foundation.queries import fetch_dicts, read_tables
 from foundation.warehouse import Warehouse, open_warehouse
 
 MOST_TOLD = 10
@@ -22,21 +23,19 @@ _QUOTED = re.compile(r"((?:: |; it is ))(['\"]).*\2", re.DOTALL)
 def read_dead_letters(warehouse: Warehouse, run_id: str) -> list[dict[str, Any]]:
     """Those of one run, most first: source, reason, records, and message, location, line and page of the first."""
     with open_warehouse(warehouse) as connection:
-        if not connection.execute(
-            "select 1 from information_schema.tables where table_schema = 'raw' and table_name = 'dead_letters'"
-        ).fetchone():
+        if not read_tables(connection).has("raw.dead_letters"):
             return []
-        found = connection.execute(
+        found = fetch_dicts(
+            connection,
             f"""
             select source, reason, count(distinct dead_letter_id) as records, {EXAMPLE} as example
             from raw.dead_letters where run_id = ? group by source, reason order by records desc, source, reason
             """,
             [run_id],
-        ).fetchall()
-    return [
-        {"source": source, "reason": reason, "records": records, **shown(example)}
-        for source, reason, records, example in found
-    ]
+        )
+    for group in found:
+        group |= shown(group.pop("example"))
+    return found
 
 
 def shown(example: Mapping[str, Any]) -> dict[str, Any]:

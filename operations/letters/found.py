@@ -3,11 +3,11 @@
 Everything here is SQL over whole tables; what is not there yet reads as empty.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import duckdb
 
+from foundation.queries import IS_COMPLETE, Tables
 from foundation.warehouse import quote_identifier, quote_literal
 
 LINEAGE = ("_location", "_content_hash", "_line", "_load_id", "_loaded_at")
@@ -39,47 +39,6 @@ LETTER_ID = """
 """
 
 
-@dataclass(frozen=True)
-class Tables:
-    """The columns of every table and view of the warehouse, and their types, by `schema.table`."""
-
-    columns: Mapping[str, Mapping[str, str]]
-
-    def has(self, table: str, *columns: str) -> bool:
-        """Whether there is such a table with at least these columns."""
-        return table in self.columns and set(columns) <= set(self.columns[table])
-
-    def marts(self, prefix: str, *columns: str) -> list[str]:
-        """The marts named so that have at least these columns."""
-        names = (name.removeprefix("marts.") for name in self.columns if name.startswith(f"marts.{prefix}"))
-        return sorted(name for name in names if self.has(f"marts.{name}", *columns))
-
-    def values_of(self, source: str) -> list[str]:
-        """The columns of a source in raw, without those that ingestion adds."""
-        found = self.columns.get(f"raw.{source}", {})
-        return [name for name in found if name not in LINEAGE and not name.startswith("_dlt_")]
-
-    def record_of(self, source: str) -> str:
-        """SQL for the record of a row of raw: its text, or its columns as a JSON object."""
-        values = self.values_of(source)
-        if values == ["record"]:
-            return "record"
-        parts = ", ".join(f"{quote_identifier(name)} := {quote_identifier(name)}" for name in values)
-        return f"to_json(struct_pack({parts}))::varchar"
-
-
-def read_tables(connection: duckdb.DuckDBPyConnection) -> Tables:
-    """What there is."""
-    found: dict[str, dict[str, str]] = {}
-    for schema, table, column, kind in connection.execute(
-        "select table_schema, table_name, column_name, data_type from information_schema.columns "
-        "where table_catalog = current_database() and table_schema in ('raw', 'marts', 'ops') "
-        "order by table_name, ordinal_position"
-    ).fetchall():
-        found.setdefault(f"{schema}.{table}", {})[column] = kind
-    return Tables(found)
-
-
 def see_loads(connection: duckdb.DuckDBPyConnection, tables: Tables) -> list[str]:
     """Make the table `complete_loads`; the sources that have any and a table in raw."""
     there = tables.columns.get("raw.loads", {})
@@ -87,8 +46,7 @@ def see_loads(connection: duckdb.DuckDBPyConnection, tables: Tables) -> list[str
         f"loads.{name}" if name in there else f"null::{kind} as {name}" for name, kind in _LOAD_COLUMNS.items()
     )
     query = f"""
-        select distinct on (loads.load_id) {names} from raw.loads as loads
-        where exists (select 1 from raw._dlt_loads as done where done.load_id = loads._dlt_load_id and done.status = 0)
+        select distinct on (loads.load_id) {names} from raw.loads as loads where {IS_COMPLETE}
     """
     if not tables.has("raw._dlt_loads") or not there:
         query = f"select {', '.join(f'null::{kind} as {name}' for name, kind in _LOAD_COLUMNS.items())} where false"
@@ -159,7 +117,7 @@ def rows_of_raw(tables: Tables, sources: Sequence[str], names: str, condition: s
     queries = [
         f"""
         select {names} from (
-            select {quote_literal(source)} as source, {", ".join(LINEAGE)}, {tables.record_of(source)} as record
+            select {quote_literal(source)} as source, {", ".join(LINEAGE)}, {_record_of(tables, source)} as record
             from raw.{quote_identifier(source)}
         ) as rows_of_source where {condition}
         """
@@ -170,3 +128,13 @@ def rows_of_raw(tables: Tables, sources: Sequence[str], names: str, condition: s
         "'' as _load_id, now() as _loaded_at, '' as record) as rows_of_source where false"
     )
     return " union all ".join(queries or [empty])
+
+
+def _record_of(tables: Tables, source: str) -> str:
+    """SQL for the record of a row of raw: its text, or its columns as a JSON object, without those of ingestion."""
+    columns = tables.columns.get(f"raw.{source}", {})
+    values = [name for name in columns if name not in LINEAGE and not name.startswith("_dlt_")]
+    if values == ["record"]:
+        return "record"
+    parts = ", ".join(f"{quote_identifier(name)} := {quote_identifier(name)}" for name in values)
+    return f"to_json(struct_pack({parts}))::varchar"
