@@ -28,9 +28,7 @@ def test_letters_of_sources_read_side_by_side_hold_their_own_records(tmp_path: P
     def check(number: int) -> list[tuple[str, str, int]]:
         source = f"shop__things_{number}"
         state = SourceState(fields={f"{source}.json": {"a": ["number"]}})
-        checked = SchemaContract(source, settings, state).check(
-            parcel_of(source, batch, 100 + number), lambda *_: None
-        )
+        checked = SchemaContract(source, settings, state).check(parcel_of(source, batch, 100 + number), lambda *_: None)
         assert checked.dead_letters is not None
         letters = checked.dead_letters
         return [(source, record, letters.num_rows) for record in set(letters["record"].to_pylist())]
