@@ -44,9 +44,7 @@ class Partitions(Section):
         wanted = {"values": ("values",), "range": ("start", "stop", "step"), "dates": ("start", "step")}
         wanted["hash"] = ("buckets",)
         for field in wanted.get(self.by, ()):
-            if not getattr(self, field):
-                if field == "start" and self.start == 0:
-                    continue
+            if getattr(self, field) in (None, []):
                 raise ValueError(f"by: {self.by} needs {', '.join(wanted[self.by])}")
         kind = {"range": int, "dates": date}.get(self.by)
         if kind is not None and not all(isinstance(end, kind) for end in (self.start, self.stop) if end is not None):

@@ -162,20 +162,21 @@ def _record_shapes(connection: duckdb.DuckDBPyConnection, records: pa.ChunkedArr
 def _set_aside(parcel: Parcel, rows: pa.Table, problem: str, record: str) -> Parcel:
     """The parcel with these rows as dead letters; `record` is SQL for the text of one."""
     source = quote_literal(parcel.source)
-    found = duckdb.from_arrow(rows).query(
-        "found",
-        f"""
-        select
-            sha256(concat_ws(chr(0), {source}, _content_hash, _line, 'None', 'schema_drift'))[:32] as dead_letter_id,
-            _load_id as load_id, {quote_literal(parcel.loads[0].run_id)} as run_id, {source} as source,
-            'parse' as stage, _location as location, _content_hash as content_hash, _line as line,
-            null::bigint as byte_offset, null::bigint as byte_length, null::bigint as page,
-            'schema_drift' as reason, {quote_literal(problem)} as message, {record} as record,
-            null::blob as record_bytes, 1::bigint as attempts, _loaded_at as occurred_at
-        from found
-        """,
-    )
-    letters = found.to_arrow_table().select(DEAD_LETTER_SCHEMA.names).cast(DEAD_LETTER_SCHEMA)
+    # A connection of its own: readers of other sources are in other threads.
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.register("found", rows)
+        letters = connection.execute(f"""
+            select
+                sha256(concat_ws(chr(0), {source}, _content_hash, _line, 'None', 'schema_drift'))[:32]
+                    as dead_letter_id,
+                _load_id as load_id, {quote_literal(parcel.loads[0].run_id)} as run_id, {source} as source,
+                'parse' as stage, _location as location, _content_hash as content_hash, _line as line,
+                null::bigint as byte_offset, null::bigint as byte_length, null::bigint as page,
+                'schema_drift' as reason, {quote_literal(problem)} as message, {record} as record,
+                null::blob as record_bytes, 1::bigint as attempts, _loaded_at as occurred_at
+            from found
+        """).to_arrow_table()
+    letters = letters.select(DEAD_LETTER_SCHEMA.names).cast(DEAD_LETTER_SCHEMA)
     counts = {each["values"]: each["counts"] for each in pc.value_counts(letters["load_id"]).to_pylist()}
     loads = [
         replace(

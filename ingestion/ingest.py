@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 
 from foundation.errors import StorageError
@@ -124,6 +125,10 @@ def ingest(
     except OSError as error:
         raise StorageError(
             f"cannot write: {error.strerror or error}", where=str(folder), fix="make room, then run again"
+        ) from error
+    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+        raise StorageError(
+            f"DuckDB found no room: {error}", where=str(folder), fix="make room or give it memory, then run again"
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

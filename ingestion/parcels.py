@@ -9,7 +9,7 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -274,7 +274,8 @@ class ParcelDraft:
     def _letters(self) -> pa.Table | None:
         if not self.count_letters:
             return None
-        singles = letter_table([(self.lineage(), letter) for letter in self.letters])
+        lineage = self.lineage()
+        singles = letter_table([(lineage, letter) for letter in self.letters])
         # Columns that a table lacks are null.
         bulk = [
             pa.table(
@@ -345,7 +346,7 @@ def _letter_row(lineage: Mapping[str, Any], letter: DeadLetter) -> dict[str, Any
         text = kept.decode(errors="backslashreplace").replace("\0", "\\x00")
     identity = [lineage["_source"], lineage["_content_hash"], letter.line, letter.byte_offset, letter.reason]
     return {
-        **{name: value for name, value in asdict(letter).items() if name != "record"},
+        **{name: value for name, value in vars(letter).items() if name != "record"},
         **_letter_constants(lineage),
         "dead_letter_id": hashlib.sha256("\0".join(map(str, identity)).encode()).hexdigest()[:32],
         "record": text,

@@ -7,7 +7,7 @@ thing in the next run. Rows are marked complete by their load record, whose pack
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,7 @@ def _loads(loads: Sequence[Load]) -> Any:
     @dlt.resource(name="loads", write_disposition="append", columns=columns)
     def rows() -> Iterator[dict[str, Any]]:
         for load in loads:
-            yield asdict(load)
+            yield dict(vars(load))
 
     return rows()
 

@@ -88,7 +88,7 @@
             row_number() over (
                 partition by records._content_hash, records._line
                 order by records._loaded_at desc, records._load_id desc, records._location asc
-            ) as repeat_number
+            ) as _repeat_number
         from {{ records }} as records
         inner join complete_loads on records._load_id = complete_loads.load_id
         where records._content_hash in (select doubtful_contents._content_hash from doubtful_contents)
@@ -98,7 +98,7 @@
         complete_loads.source as _source,
         complete_loads.run_id as _run_id,
         records.*,
-        1 as repeat_number
+        1 as _repeat_number
     from {{ records }} as records
     inner join complete_loads on records._load_id = complete_loads.load_id
     left join doubtful_contents on records._content_hash = doubtful_contents._content_hash
@@ -106,5 +106,5 @@
     union all
     select numbered_records.*
     from numbered_records
-    where numbered_records.repeat_number = 1
+    where numbered_records._repeat_number = 1
 {%- endmacro %}

@@ -9,6 +9,9 @@ import pytest
 from werkzeug import Request, Response
 
 from foundation.errors import ConfigError, SourceError
+from foundation.sources import OAuth2Auth
+from ingestion.readers.apis.answer import Stopped
+from ingestion.readers.apis.auth import Token
 from tests.api_bench import PAGED, QUICK, ApiBench, json_response, loads_of, records_of
 
 OAUTH2 = {
@@ -196,3 +199,20 @@ def test_a_token_endpoint_that_is_not_there_is_told_with_its_host(api: ApiBench)
     auth = {**OAUTH2, "token_url": "http://127.0.0.1:9/token"}
     with pytest.raises(SourceError, match=r"cannot reach the token endpoint at 127\.0\.0\.1:9: "):
         api.read(auth=auth, retry={**QUICK, "attempts": 1})
+
+
+def test_a_token_url_that_is_no_url_is_told(api: ApiBench) -> None:
+    with pytest.raises(SourceError, match=r"token_url is not a URL: .*see the source in penstock\.yml"):
+        api.read(auth={**OAUTH2, "token_url": "http://127.0.0.1:nine/token"})
+
+
+def test_a_walk_that_stops_while_it_asks_for_a_token_leaves_it_to_the_others() -> None:
+    auth = OAuth2Auth.model_validate({**OAUTH2, "token_url": "http://x/token"})
+    token = Token(auth, {"API_KEY": "s3cret"}, "auth")
+
+    def stop(_: Token) -> dict[str, Any]:
+        raise Stopped("stopped")
+
+    with pytest.raises(Stopped):
+        token.get(stop)
+    assert token.get(lambda _: {"access_token": "abc"}) == "abc"

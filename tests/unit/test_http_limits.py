@@ -1,6 +1,8 @@
 """How often a host is asked, how long it is waited for, and what is tried again."""
 
+import contextlib
 import itertools
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -9,13 +11,15 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import httpcore
+import httpx
 import pytest
 import stamina
 from werkzeug import Request, Response
 
 from foundation.errors import SourceError
 from foundation.sources import RateLimit
-from ingestion.readers.apis.limits import Host, retry_after
+from ingestion.readers.apis.limits import Deadlines, Host, retry_after
 from tests.api_bench import PAGED, QUICK, ApiBench, json_response, records_of
 
 
@@ -220,3 +224,30 @@ def test_a_body_that_drips_meets_its_deadline(api: ApiBench) -> None:
     with pytest.raises(SourceError, match=r"no whole answer within 0\.3 s"):
         api.read(retry={**QUICK, "timeout_seconds": 0.3, "attempts": 1})
     assert time.monotonic() - started < 0.8
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://bücher.example/a", "https://user:pw@BÜCHER.example:443/b?c=1", "https://xn--bcher-kva.example?c=1"],
+)
+def test_a_host_is_the_same_however_its_address_is_spelt(api: ApiBench, url: str) -> None:
+    with api.clients() as clients:
+        assert clients.host(url) is clients.host(str(httpx.URL("https://bücher.example:443/")))
+
+
+def test_an_address_that_is_no_url_is_the_failure_of_its_source_alone(api: ApiBench) -> None:
+    limited = {"url": "http://127.0.0.1:nine/people", "rate_limit": {"requests": 1}}
+    with api.clients(sources=[api.source(**limited)]) as clients, pytest.raises(SourceError, match="not a URL"):
+        list(api.reader(clients, limited).parcels())
+
+
+def test_a_connection_that_is_made_after_the_end_of_the_run_waits_for_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        deadlines = Deadlines()
+        deadlines.abort()
+        stream = deadlines.connect_tcp("127.0.0.1", server.getsockname()[1])
+        deadlines.start(5)
+        began = time.monotonic()
+        with contextlib.closing(stream), contextlib.suppress(httpcore.NetworkError):
+            assert stream.read(1) == b""
+        assert time.monotonic() - began < 2

@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from foundation.errors import SourceError
+
 _BLANK = re.compile(r"[ \t\r\n]*")
 # How much of an answer that was not expected an error shows.
 HEAD_SHOWN = 100
@@ -41,6 +43,10 @@ class Fault(Exception):  # noqa: N818 - no error yet: another try may go well
     def __repr__(self) -> str:
         """What the log of a retry tells."""
         return self.note
+
+
+class Stopped(SourceError):  # noqa: N818 - named after its cause, like the others
+    """The walk or the run that a request belongs to is over, so nobody waits for the answer any more."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from foundation.errors import ConfigError
 from foundation.settings import VARIABLE, expand
 from foundation.sources import ApiSource, BasicAuth, BearerAuth, KeyAuth, OAuth2Auth
-from ingestion.readers.apis.answer import Fault
+from ingestion.readers.apis.answer import Fault, Stopped
 
 # A token is renewed this long before it expires, or after nine tenths of its life where that is shorter.
 EARLY_SECONDS = 30.0
@@ -58,6 +58,8 @@ class Token:
             if not self._text or self._text == refused or time.monotonic() >= self._expires_at:
                 try:
                     self._keep(post(self))
+                except Stopped:  # says nothing of the token: others may still want it
+                    raise
                 except Exception as error:
                     self._failure = error
                     raise

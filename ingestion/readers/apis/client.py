@@ -22,7 +22,7 @@ import stamina
 from foundation.errors import ConfigError, SourceError
 from foundation.settings import expand
 from foundation.sources import ApiSource
-from ingestion.readers.apis.answer import Body, Fault, body_text, parse_body
+from ingestion.readers.apis.answer import Body, Fault, Stopped, body_text, parse_body
 from ingestion.readers.apis.auth import Credentials, Token, credentials_of
 from ingestion.readers.apis.exchange import Network, Response
 from ingestion.readers.apis.limits import Host
@@ -44,10 +44,6 @@ class AnswerError(SourceError):
         self.passes = fault.passes
         self.attempts = attempts
         self.first_attempt_at: datetime | None = None
-
-
-class Stopped(SourceError):  # noqa: N818 - named after its cause, like the others
-    """The walk or the run that a request belongs to is over, so nobody waits for the answer any more."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ class ApiClients:
             logging.getLogger(name).setLevel(logging.WARNING)
         for source in sources:
             # A name that is not set is the failure of that source alone, once it is read.
-            with contextlib.suppress(ConfigError):
+            with contextlib.suppress(ConfigError, httpx.InvalidURL):
                 if source.rate_limit is not None:
                     self.host(expand(source.url, variables, "url")).limit(source.rate_limit)
 
@@ -124,9 +120,8 @@ class ApiClients:
         return client
 
     def host(self, url: str) -> Host:
-        """The host of an address, the same for all sources."""
-        authority = url.partition("://")[2].replace("?", "/").partition("/")[0]
-        name = authority.rpartition("@")[2].lower()
+        """The host of an address, the same for all sources however they spell it. Raises httpx.InvalidURL."""
+        name = httpx.URL(url).netloc.decode()
         with self._lock:
             if name not in self._hosts:
                 self._hosts[name] = Host(name, self.concurrency)
@@ -337,11 +332,16 @@ class ApiClient:
 
     def _ask_token(self, token: Token) -> dict[str, Any]:
         """The answer of the token endpoint. Raises SourceError."""
+        try:
+            address = httpx.URL(token.url)
+        except httpx.InvalidURL as error:
+            what, fix = self.hide(f"{self.name}: token_url is not a URL: {error}"), "see the source in penstock.yml"
+            raise SourceError(what, where=self.hide(token.shown_url), fix=fix) from error
 
         def post(form: Mapping[str, str], headers: Mapping[str, str]) -> Any:
             kind = ("Content-Type", "application/x-www-form-urlencoded")
             sent = [("Accept", "application/json"), kind, *headers.items()]
-            response = self._exchange("POST", httpx.URL(token.url), sent, urlencode(form).encode())
+            response = self._exchange("POST", address, sent, urlencode(form).encode())
             try:
                 return json.loads(response.content)
             except ValueError as error:

@@ -79,6 +79,8 @@ class Deadlines(httpcore.SyncBackend):
     def __init__(self) -> None:
         self._thread = threading.local()
         self._streams: weakref.WeakSet[_Stream] = weakref.WeakSet()
+        self._is_aborted = False
+        self._lock = threading.Lock()
 
     def start(self, seconds: float) -> None:
         """From now on everything that this thread does in the network ends after so many seconds."""
@@ -90,8 +92,11 @@ class Deadlines(httpcore.SyncBackend):
         return left if timeout is None else min(left, timeout)
 
     def abort(self) -> None:
-        """End what other threads wait for."""
-        for stream in list(self._streams):
+        """End what other threads wait for, now and from now on."""
+        with self._lock:
+            self._is_aborted = True
+            streams = list(self._streams)
+        for stream in streams:
             stream.abort()
 
     def connect_tcp(
@@ -108,7 +113,11 @@ class Deadlines(httpcore.SyncBackend):
     def watched(self, stream: httpcore.NetworkStream) -> httpcore.NetworkStream:
         """The stream with the deadline on it."""
         watched = _Stream(stream, self)
-        self._streams.add(watched)
+        with self._lock:
+            self._streams.add(watched)
+            is_late = self._is_aborted
+        if is_late:
+            watched.abort()
         return watched
 
 

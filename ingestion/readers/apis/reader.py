@@ -17,8 +17,8 @@ from foundation.errors import SourceError
 from foundation.failpoints import failpoint
 from foundation.sources import ApiSource
 from ingestion.parcels import Batch, Parcel
-from ingestion.readers.apis.answer import Fault
-from ingestion.readers.apis.client import Answer, AnswerError, ApiClient, ApiClients, Stopped
+from ingestion.readers.apis.answer import Fault, Stopped
+from ingestion.readers.apis.client import Answer, AnswerError, ApiClient, ApiClients
 from ingestion.readers.apis.fields import lagged
 from ingestion.readers.apis.pages import Ending, Failure, PageBundle, Reading
 from ingestion.readers.apis.walk import Page, Position, UnsoundWalk, Walk

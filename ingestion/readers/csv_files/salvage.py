@@ -87,6 +87,8 @@ class _Salvage:
         frame = _Kept(self._lines, self._keep, self._blank, self._marks)
         try:
             rejects = self._parse.into_table(frame.data)
+        except (duckdb.OutOfMemoryException, duckdb.IOException):
+            raise  # the machine's fault: the records may be good
         except duckdb.Error:
             return _STUCK
         for reject in rejects:

@@ -190,7 +190,7 @@ CASES: dict[str, Callable[[Context], list[str]]] = {
     "release row": _lost_reply,
     "publisher lock": _two_publishers,
     "dedupe": _model_edited(
-        "macros/raw_records.sql", "where numbered_records.repeat_number = 1", "where true", _loaded_twice
+        "macros/raw_records.sql", "where numbered_records._repeat_number = 1", "where true", _loaded_twice
     ),
     "version of a file": _model_edited(
         "models/staging/ingestion/stg_ingestion__loads.sql",
