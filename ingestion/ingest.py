@@ -128,7 +128,7 @@ def ingest(
         ) from error
     except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
         raise StorageError(
-            f"DuckDB found no room: {error}", where=str(folder), fix="make room or give it memory, then run again"
+            f"DuckDB had to give up: {error}", where=str(folder), fix="give it disk or memory, then run again"
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

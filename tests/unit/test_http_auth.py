@@ -202,7 +202,7 @@ def test_a_token_endpoint_that_is_not_there_is_told_with_its_host(api: ApiBench)
 
 
 def test_a_token_url_that_is_no_url_is_told(api: ApiBench) -> None:
-    with pytest.raises(SourceError, match=r"token_url is not a URL: .*see the source in penstock\.yml"):
+    with pytest.raises(SourceError, match=r"token_url is not a URL: .*mend it in penstock\.yml"):
         api.read(auth={**OAUTH2, "token_url": "http://127.0.0.1:nine/token"})
 
 

@@ -335,8 +335,8 @@ class ApiClient:
         try:
             address = httpx.URL(token.url)
         except httpx.InvalidURL as error:
-            what, fix = self.hide(f"{self.name}: token_url is not a URL: {error}"), "see the source in penstock.yml"
-            raise SourceError(what, where=self.hide(token.shown_url), fix=fix) from error
+            what = self.hide(f"{self.name}: token_url is not a URL: {error}")
+            raise SourceError(what, where=self.hide(token.shown_url), fix="mend it in penstock.yml") from error
 
         def post(form: Mapping[str, str], headers: Mapping[str, str]) -> Any:
             kind = ("Content-Type", "application/x-www-form-urlencoded")
