@@ -43,7 +43,7 @@ def name_rows(
 
 
 def keep_rows(connection: duckdb.DuckDBPyConnection, gates: Sequence[str]) -> None:
-    """Keep what `name_rows` named in place of what the judgement of these gates before did, in its caller's transaction."""
+    """Keep what `name_rows` named in place of the rows of these gates; its caller holds the transaction."""
     connection.execute("delete from ops.gate_rows where list_contains(?::varchar[], gate)", [gates])
     connection.execute("insert into ops.gate_rows by name select * from rows_kept")
 
