@@ -6,9 +6,11 @@ in Postgres.
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -29,6 +31,7 @@ __all__ = [
     "warehouse_at",
 ]
 
+LOCK_SECONDS = 2.0
 MEMORY_MB_A_CORE = 125  # the least, says DuckDB's guide to performance
 
 
@@ -100,20 +103,33 @@ def _open_file(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() and not read_only:
             # A file keeps the format it was made with; that of 1.4 packs text in about three quarters of the time.
-            duckdb.connect(str(path), config={"storage_compatibility_version": "v1.4.0"}).close()
-        return duckdb.connect(str(path), read_only=read_only)
+            _connect(path, config={"storage_compatibility_version": "v1.4.0"}).close()
+        return _connect(path, read_only=read_only)
     except (duckdb.IOException, duckdb.ConnectionException) as error:
         raise _explain(error, path) from error
     except OSError as error:
         raise StorageError(f"cannot open the warehouse: {error.strerror}", where=str(path), fix=_DISK) from error
 
 
+def _connect(path: Path, **options: Any) -> duckdb.DuckDBPyConnection:
+    """Wait for a process that only looks, as `penstock status` does for some milliseconds: DuckDB refuses at once."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            return duckdb.connect(str(path), **options)
+        except duckdb.IOException as error:
+            if _LOCK not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
+
+
+_LOCK = "lock on file"
 _DISK = "free some space or mend the permissions, then run again; what was committed is kept"
 
 
 def _explain(error: duckdb.Error, path: Path) -> LockedError | StorageError:
     text = str(error)
-    if "lock on file" in text:
+    if _LOCK in text:
         holder = re.search(r"PID (\d+)", text)
         who = f"process {holder.group(1)}" if holder else "another process"
         return LockedError(

@@ -12,7 +12,7 @@ import duckdb
 from foundation.failpoints import failpoint
 from foundation.warehouse import Warehouse, open_warehouse
 from operations.accounts import chain
-from operations.named_rows import name_rows
+from operations.named_rows import keep_rows, name_rows
 
 # One row per run, stage of a run, load in a balanced book, partition of a source that a run read, and expectation of a
 # gate; per row that a check named when it was last judged. The tables of the books themselves are those of the chain.
@@ -222,17 +222,18 @@ class Ledger:
             there = set(connection.execute(found, [self.run_id]).fetchall()) if self.attempt > 1 else set()
             new = [[self.run_id, *each, place] for place, each in enumerate(partitions) if each not in there]
             again = [[self.run_id, *each] for each in partitions if each in there]
-            if new:
-                connection.executemany(
-                    "insert into ops.partitions (run_id, source, partition, place, state) "
-                    "values (?, ?, ?, ?, 'waiting')",
-                    new,
-                )
-            if again:
-                connection.executemany(
-                    "update ops.partitions set state = 'waiting' where run_id = ? and source = ? and partition = ?",
-                    again,
-                )
+            with _at_once(connection):
+                if new:
+                    connection.executemany(
+                        "insert into ops.partitions (run_id, source, partition, place, state) "
+                        "values (?, ?, ?, ?, 'waiting')",
+                        new,
+                    )
+                if again:
+                    connection.executemany(
+                        "update ops.partitions set state = 'waiting' where run_id = ? and source = ? and partition = ?",
+                        again,
+                    )
 
     def finish_partitions(self, partitions: Sequence[Partition]) -> None:
         """Enter how each partition ended."""
@@ -252,7 +253,7 @@ class Ledger:
             for each in partitions
         ]
         if rows:
-            with self._open() as connection:
+            with self._open() as connection, _at_once(connection):
                 connection.executemany(
                     "update ops.partitions set state = ?, counts = ?, seconds = ?, error = ?, "
                     "attempts = coalesce(attempts, 0) + ?::integer, first_attempt_at = coalesce(first_attempt_at, ?), "
@@ -265,27 +266,38 @@ class Ledger:
         """Enter the results of a gate, a row for each expectation, in place of those of an earlier attempt."""
         if not checks:
             return
+        gates = sorted({check["gate"] for check in checks})
+        names = (*_OF_CHECKS, "run_id", "samples", "checked_at", "count_named")
         with self._open() as connection:
-            if self.attempt > 1:
-                connection.executemany(
-                    "delete from ops.gate_results where run_id = ? and gate = ?",
-                    [[self.run_id, gate] for gate in {check["gate"] for check in checks}],
-                )
             named = name_rows(connection, self.run_id, checks, checked_at)
-            names = (*_OF_CHECKS, "run_id", "samples", "checked_at", "count_named")
-            connection.executemany(
-                f"insert into ops.gate_results ({', '.join(names)}) values ({', '.join('?' for _ in names)})",
-                [
+            with _at_once(connection):
+                keep_rows(connection, gates)
+                if self.attempt > 1:
+                    connection.execute(
+                        "delete from ops.gate_results where run_id = ? and list_contains(?::varchar[], gate)",
+                        [self.run_id, gates],
+                    )
+                connection.executemany(
+                    f"insert into ops.gate_results ({', '.join(names)}) values ({', '.join('?' for _ in names)})",
                     [
-                        *(check[name] for name in _OF_CHECKS),
-                        self.run_id,
-                        json.dumps(check["samples"], default=str),
-                        checked_at,
-                        count,
-                    ]
-                    for check, count in zip(checks, named, strict=True)
-                ],
-            )
+                        [
+                            *(check[name] for name in _OF_CHECKS),
+                            self.run_id,
+                            json.dumps(check["samples"], default=str),
+                            checked_at,
+                            count,
+                        ]
+                        for check, count in zip(checks, named, strict=True)
+                    ],
+                )
+
+
+@contextmanager
+def _at_once(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """One transaction: all of it or nothing. After an error the connection, when it is closed, undoes it."""
+    connection.execute("begin")
+    yield
+    connection.execute("commit")
 
 
 def read_partitions(warehouse: Warehouse) -> list[dict[str, Any]]:

@@ -32,21 +32,20 @@ _KEPT = """
 def name_rows(
     connection: duckdb.DuckDBPyConnection, run_id: str, checks: Sequence[Mapping[str, Any]], checked_at: datetime
 ) -> list[int | None]:
-    """Keep the rows that failed in these checks in place of those of the judgement before.
+    """Have the rows that failed in these checks ready for `keep_rows`.
 
-    For each check how many were kept; None where it cannot say which they are.
+    For each check how many there are; None where it cannot say which they are.
     """
     connection.execute(_NAMED)
     counts = [_name(connection, check) for check in checks]
     connection.execute(_KEPT, {"run_id": run_id, "at": checked_at})
-    connection.execute("begin")
-    connection.execute(
-        "delete from ops.gate_rows where list_contains(?::varchar[], gate)",
-        [sorted({check["gate"] for check in checks})],
-    )
-    connection.execute("insert into ops.gate_rows by name select * from rows_kept")
-    connection.execute("commit")
     return counts
+
+
+def keep_rows(connection: duckdb.DuckDBPyConnection, gates: Sequence[str]) -> None:
+    """Keep what `name_rows` named in place of the rows of these gates; its caller holds the transaction."""
+    connection.execute("delete from ops.gate_rows where list_contains(?::varchar[], gate)", [gates])
+    connection.execute("insert into ops.gate_rows by name select * from rows_kept")
 
 
 def _name(connection: duckdb.DuckDBPyConnection, check: Mapping[str, Any]) -> int | None:

@@ -29,7 +29,7 @@ class PublishTarget:
         from publishing import embedded
 
         if not embedded.is_running(self._settings.work_dir):
-            self._stack.callback(embedded.stop, self._settings.work_dir)
+            self._stack.callback(self._stop)
         self._thread = threading.Thread(target=self._start_embedded, name="embedded-postgres")
         self._thread.start()
 
@@ -40,6 +40,13 @@ class PublishTarget:
             self._dsn = embedded.start(self._settings.work_dir)
         except Exception as error:  # noqa: BLE001 - raised where the target is needed
             self._error = error
+
+    def _stop(self) -> None:
+        from publishing import embedded
+
+        if self._thread is not None:
+            self._thread.join()  # one that is still making the data would launch the server after this
+        embedded.stop(self._settings.work_dir)
 
     def destination(self) -> "Destination":
         """Where to publish to, once the server is there. Raises PublishError when it does not start."""

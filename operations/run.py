@@ -99,12 +99,10 @@ def _do(stages: Stages, request: Request, record: RunRecord) -> None:
     try:
         for stage in request.stages:
             getattr(stages, stage)()
-        if record.source_errors:
-            raise SourceError("; ".join(error for errors in record.source_errors.values() for error in errors))
         record.status = "succeeded"
-    except SourceError as error:
-        record.status = "partial" if record.release_id is not None or _any_went_on(record) else "failed"
-        record.exit_code = error.exit_code
+        if record.source_errors:
+            record.status = "partial" if record.release_id is not None or _any_went_on(record) else "failed"
+            record.exit_code = SourceError.exit_code
     except PenstockError as error:
         record.status, record.exit_code = "failed", error.exit_code
         record.errors.append(error.one_line())

@@ -6,16 +6,19 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from foundation.errors import PublishError
+from foundation.settings import load_settings
+from operations.publish_target import PublishTarget
 from publishing import embedded, embedded_home
 
 ROOT = Path(__file__).parents[2]
@@ -280,3 +283,14 @@ def test_stopping_ends_open_sessions_soon(made: Path, project: Path) -> None:
         assert embedded.stop(project)
         assert time.monotonic() - began < 10
         connection.execute("select 1")
+
+
+def test_a_run_that_ends_while_its_first_server_is_being_made_leaves_none_behind(project: Path) -> None:
+    (project / "penstock.yml").write_text("")
+    settings = load_settings(project, {})
+    with ExitStack() as stack:
+        PublishTarget(settings, stack).start()
+    for thread in [thread for thread in threading.enumerate() if thread.name == "embedded-postgres"]:
+        thread.join()
+    assert (embedded.data_folder(settings.work_dir) / "PG_VERSION").exists()
+    assert not embedded.is_running(settings.work_dir)
