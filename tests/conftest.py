@@ -21,6 +21,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from foundation.settings import Settings
 from ingestion.parcels import Batch
 from publishing import embedded
 from tests.domains import keep_domains
@@ -28,6 +29,7 @@ from tests.slow import SLOW
 from tests.warm import Warm
 
 ROOT = Path(__file__).parent.parent
+NO_TARGET = "postgresql://localhost/unused"  # for commands that publish nothing
 LONGEST = 300  # seconds that a command may take
 MADE_HERE = {".git", ".venv", ".penstock", "exports", "site", "target", "logs", "tests", ".hypothesis"}
 
@@ -132,7 +134,8 @@ def _run_warm(arguments: list[str], root: Path, environment: dict[str, str]) -> 
 
 
 def _environment(dsn: str, changes: Mapping[str, str]) -> dict[str, str]:
-    names = ("DATABASE_URL", "API_BASE_URL", "API_KEY", "BATCH_SIZE", "CONCURRENCY", "WORK_DIR", "WAREHOUSE_URL")
+    """This process's variables without any that Penstock reads, which a shell may hold."""
+    names = {name.upper() for name in Settings.model_fields} | {"API_KEY", "REBUILD_URL"}
     inherited = {key: value for key, value in os.environ.items() if key not in names}
     return inherited | {"DATABASE_URL": dsn} | changes
 

@@ -175,26 +175,6 @@ def test_after_an_alias_was_added_a_replay_builds_anew_and_lands_nothing(project
     assert others
 
 
-def test_stored_originals_are_replayed_once_their_settings_were_mended(project: Project) -> None:
-    (project.root / "inbox").mkdir()
-    rows = "".join(f'N-{n}|"Ann Bell"|ann.{n}@example.com|30|Sales|5|2020-01-02|true||\n' for n in range(3))
-    header = "id|name|email|age|department|salary|joinDate|isActive|metadata|updatedAt\n"
-    source = project.root / "sample_data" / "employees" / "hr_2027.csv"
-    source.write_text(header + rows + "N-9|'Bob|Bell'|bob@example.com|30|Sales|5|2020-01-02|true||\n")
-    done = project.run("run")
-    assert done.returncode == 0, done.stdout + done.stderr
-    (found,) = [
-        each
-        for each in deadletters(project, "list", "--ids", "--stage", "parse", "--limit", "1000")
-        if each["location"].endswith("hr_2027.csv")
-    ]
-    # Asked for as it is, it fails again, once; then nothing is new about it.
-    for attempts in (2, 2):
-        done = project.run("replay", "--id", found["letter_id"], **ONE_STOPS)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert letter(project, found["letter_id"])["attempts"] == attempts
-
-
 def test_a_letter_whose_file_was_mended_at_its_source_is_resolved(project: Project) -> None:
     file = project.root / "sample_data" / "employees" / "hr_2026.csv"
     ids = [each["letter_id"] for each in export(project, "l.ndjson") if each["location"].endswith("hr_2026.csv")]

@@ -14,7 +14,7 @@ import duckdb
 import pytest
 
 from foundation.warehouse import PostgresWarehouse, open_warehouse
-from tests.conftest import ROOT, Project, copy_tree, create_database
+from tests.conftest import NO_TARGET, ROOT, Project, copy_tree, create_database
 from tests.integration.test_postgres_warehouse import url_of
 from tests.oracle_shop import marts, read_shop
 
@@ -30,7 +30,7 @@ class Shop:
     """A project with this domain alone."""
 
     root: Path
-    dsn: str = "postgresql://localhost/unused"
+    dsn: str = NO_TARGET
 
     @property
     def files(self) -> Path:

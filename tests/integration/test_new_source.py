@@ -45,6 +45,12 @@ def bare(tmp_path: Path, postgres: str) -> Project:
     return _project(tmp_path, postgres)
 
 
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory, postgres: str) -> Project:
+    """The same for all that is refused, since that writes nothing; a file of the test's own lies in its inbox."""
+    return _project(tmp_path_factory.mktemp("refused"), postgres)
+
+
 def _project(folder: Path, postgres: str, domains: Sequence[str] = ()) -> Project:
     return Project(copy_tree(folder / "pen stock", domains), create_database(postgres))
 
@@ -389,11 +395,14 @@ def test_nothing_is_half_written_on_a_full_disk(
         ("scalars.ndjson", b"1\n2\n3\n", "not an object"),
     ],
 )
-def test_a_file_that_holds_no_records_is_refused_in_one_line(bare: Project, name: str, data: bytes, told: str) -> None:
-    (bare.root / "inbox").mkdir()
+def test_a_file_that_holds_no_records_is_refused_in_one_line(
+    untouched: Project, name: str, data: bytes, told: str
+) -> None:
+    file = untouched.root / "inbox" / name
+    file.parent.mkdir(exist_ok=True)
     if data is not None:
-        (bare.root / "inbox" / name).write_bytes(data)
-    assert told in _refused(bare, "shop__orders", f"inbox/{name}")
+        file.write_bytes(data)
+    assert told in _refused(untouched, "shop__orders", f"inbox/{name}")
 
 
 @pytest.mark.parametrize(
@@ -411,10 +420,10 @@ def test_a_file_that_holds_no_records_is_refused_in_one_line(bare: Project, name
     ],
 )
 def test_an_api_that_gives_no_records_is_refused_in_one_line(
-    bare: Project, httpserver: HTTPServer, status: int, body: str, told: str
+    untouched: Project, httpserver: HTTPServer, status: int, body: str, told: str
 ) -> None:
     httpserver.expect_request("/orders").respond_with_data(body, status=status, content_type="application/json")
-    assert told in _refused(bare, "shop__orders", httpserver.url_for("/orders"))
+    assert told in _refused(untouched, "shop__orders", httpserver.url_for("/orders"))
 
 
 @pytest.mark.parametrize(
@@ -431,9 +440,11 @@ def test_an_api_that_gives_no_records_is_refused_in_one_line(
         (("shop__orders", "x.csv", "--records-path", "data"), "--records-path is for APIs"),
     ],
 )
-def test_a_wish_that_cannot_be_is_refused_in_one_line(bare: Project, arguments: tuple[str, ...], told: str) -> None:
+def test_a_wish_that_cannot_be_is_refused_in_one_line(
+    untouched: Project, arguments: tuple[str, ...], told: str
+) -> None:
     name, address, *options = arguments
-    line = _refused(bare, name, address, *options, code=2)
+    line = _refused(untouched, name, address, *options, code=2)
     assert told in line
     assert "secret@" not in line
     assert "=secret" not in line

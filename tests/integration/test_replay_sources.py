@@ -14,7 +14,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from tests.conftest import ROOT
+from tests.conftest import NO_TARGET, ROOT, Project
 
 CONFIG = """
 sources:
@@ -58,14 +58,7 @@ class Desk:
     def run(self, *arguments: str, code: int = 0) -> str:
         """What `penstock` prints with these arguments."""
         self.asked.clear()
-        done = subprocess.run(
-            [sys.executable, "-m", "operations.cli", "--root", str(self.root), *arguments],
-            cwd=ROOT,
-            env=os.environ | {"BASE": self.base},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        done = Project(ROOT, NO_TARGET).run("--root", str(self.root), *arguments, BASE=self.base)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 

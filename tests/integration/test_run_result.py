@@ -1,9 +1,7 @@
 """The result of a run: what succeeded, failed and was skipped, with reasons; one failure stops no other."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from tests.conftest import ROOT, Project
+from tests.conftest import NO_TARGET, ROOT, Project
 
 SECRET = "hush-token-4711"
 SOURCES = """
@@ -65,15 +63,7 @@ def server() -> Iterator[HTTPServer]:
 
 def ingest(root: Path, server: HTTPServer, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     base = {"BASE": server.url_for("").rstrip("/"), "LAB_KEY": SECRET}
-    return subprocess.run(
-        [sys.executable, "-m", "operations.cli", "--root", str(root), *options, "ingest"],
-        cwd=ROOT,
-        env=os.environ | base | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return Project(ROOT, NO_TARGET).run("--root", str(root), *options, "ingest", **(base | environment))
 
 
 @pytest.fixture
@@ -132,14 +122,9 @@ def test_the_result_lists_what_succeeded_failed_and_why(root: Path, server: HTTP
 
 
 def _command(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "operations.cli", "--root", str(root), *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
+    done = Project(ROOT, NO_TARGET).run("--root", str(root), *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
 
 
 def test_tracebacks_are_in_the_log_and_no_secret_is_anywhere(root: Path, server: HTTPServer) -> None:

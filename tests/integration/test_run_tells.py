@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from operations.status import print_partitions
-from tests.conftest import ROOT
+from tests.conftest import NO_TARGET, ROOT, Project
 
 
 class Command:
@@ -35,9 +35,7 @@ class Command:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The command, to its end."""
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=120)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        return Project(ROOT, NO_TARGET).run("--root", str(self.root), *arguments)
 
     @property
     def summary(self) -> dict[str, Any]:
