@@ -22,7 +22,7 @@ _TABLES = """
         run_id varchar primary key, command varchar not null, started_at timestamptz not null,
         finished_at timestamptz, status varchar not null, exit_code integer, as_of date not null,
         release_id varchar, error varchar, summary varchar,
-        attempts integer, sources varchar, settings_hash varchar, models_hash varchar
+        attempts integer, sources varchar, settings_hash varchar, models_hash varchar, built_from varchar
     );
     create table if not exists ops.steps (
         run_id varchar not null, stage varchar not null, source varchar, status varchar not null,
@@ -65,7 +65,13 @@ _OF_CHECKS = (
 )
 # Columns that tables of an older version lack; their rows have null there.
 _ADDED = {
-    "runs": {"attempts": "integer", "sources": "varchar", "settings_hash": "varchar", "models_hash": "varchar"},
+    "runs": {
+        "attempts": "integer",
+        "sources": "varchar",
+        "settings_hash": "varchar",
+        "models_hash": "varchar",
+        "built_from": "varchar",
+    },
     "steps": {"attempt": "integer"},
     "booked_loads": {"entry_number": "bigint"},
     "gate_results": {"count_named": "bigint"},
@@ -171,10 +177,14 @@ class Ledger:
         connection.execute("update ops.runs set status = 'interrupted', finished_at = ? where status = 'running'", [at])
         return [run_id for (run_id,) in found]
 
-    def note_candidates(self, models_hash: str | None) -> None:
-        """Enter of which models the candidate marts of the run are; None while they are not those of its raw."""
+    def note_candidates(self, models_hash: str | None, built_from: Mapping[str, Any] | None = None) -> None:
+        """Enter of which models the candidate marts of the run are; None while they are not those of its raw.
+
+        `built_from` is what the books tell of them, by the fields of Provenance.
+        """
+        values = [models_hash, json.dumps(built_from, sort_keys=True) if built_from else None, self.run_id]
         with self._open() as connection:
-            connection.execute("update ops.runs set models_hash = ? where run_id = ?", [models_hash, self.run_id])
+            connection.execute("update ops.runs set models_hash = ?, built_from = ? where run_id = ?", values)
 
     def finish(
         self, status: str, exit_code: int, *, release_id: str | None, error: str | None, summary: Mapping[str, Any]

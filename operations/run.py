@@ -76,7 +76,7 @@ def run(root: Path, settings: Settings, request: Request, console: Console) -> d
         show = stack.enter_context(progress(console, settings.progress_update_ms))
         record.domains, record.seconds = read_domains(root), (stopwatch := Stopwatch()).seconds
         emit = _all([show, logs.listener(), stopwatch], record)
-        stages = Stages(root, settings, request, record, ledger, emit, stack, keep, past, now, parts)
+        stages = Stages(root, settings, request, record, ledger, emit, stack, keep, past, parts)
         _do(stages, request, record)
         failpoint("run.done")
         summary = _finish(stages, record, ledger)

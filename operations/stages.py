@@ -25,7 +25,7 @@ from operations.letters.ledger import keep_up_to_date
 from operations.publish_target import PublishTarget
 from operations.releases import measures_shown
 from operations.result import of_part, of_stage
-from operations.resume import ATTEMPT, Fingerprint, Past, left_to_read, release_of
+from operations.resume import ATTEMPT, Fingerprint, Past, fingerprint, left_to_read, release_of
 from operations.summary import RunRecord
 from operations.variables import source_variables
 from operations.workers import Worker
@@ -73,11 +73,12 @@ class Stages:
         stack: ExitStack,
         keep: Callable[[], None],
         past: Past,
-        now: Fingerprint,
         parts: "Sequence[Part] | None",
     ) -> None:
-        self._keep, self._past, self._now, self._parts = keep, past, now, parts
+        self._keep, self._past, self._parts = keep, past, parts
         self._landed: Landed = {}
+        self._built_from: books.Provenance | None = None
+        self._commit: str | None = None  # of the models that made the candidate marts, once the books are closed
         self._is_built = past.built_in is not None  # until something is read, which the candidate marts lack
         self.root, self.settings, self.request = root, settings, request
         self.record, self.ledger, self.emit = record, ledger, emit
@@ -177,11 +178,13 @@ class Stages:
             # dbt takes today for granted, and parses everything anew when it is told another day.
             is_today = self.request.as_of is None and self.record.as_of == datetime.now(UTC).date()
             as_of = None if is_today else self.record.as_of
+            now = fingerprint(self.root, self.settings)
+            self._built_from = self._provenance(now)
             built = build.build(self._builder, self.settings, as_of, self.emit)
             counts.update(built.counts)
             self.record.build_seconds = built.seconds
             failpoint("build.answered")
-        self.ledger.note_candidates(self._now.models)
+        self.ledger.note_candidates(now.models, self._built_from.noted)
 
     def _forget_candidates(self) -> None:
         """From now on the candidate marts are not what the run would build."""
@@ -215,7 +218,7 @@ class Stages:
                 self.settings.warehouse,
                 self.settings.outputs,
                 self._target.destination(),
-                Origin(self.record.run_id, git_commit(self.root), {**self._verdict(), "books": self.record.books_link}),
+                Origin(self.record.run_id, self._commit, {**self._verdict(), "books": self.record.books_link}),
                 self.emit,
             )
             failpoint("release.returned")
@@ -273,6 +276,11 @@ class Stages:
             self.record.notes += [f"warning: {line}" for line in verdict.warnings]
             verdict.stop_if_closed()
 
+    def _provenance(self, now: Fingerprint) -> books.Provenance:
+        """What marts would be made from at this moment."""
+        switches = self.settings.switches.model_dump()
+        return books.Provenance(self.record.as_of, now.model_files, git_commit(self.root), switches)
+
     def _close_books(self) -> None:
         with self._step("books") as counts:
             settings = self.settings
@@ -285,10 +293,9 @@ class Stages:
                     for mart, output in settings.outputs.items()
                     if len(output.key) == 1
                 },
-                books.Provenance(
-                    self.record.as_of, self._now.model_files, git_commit(self.root), settings.switches.model_dump()
-                ),
+                self._built_from or self._provenance(fingerprint(self.root, settings)),
             )
+            self._commit = closing.provenance.git_commit
             failpoint("books.closed")
             self.record.books = [book for book in closing.sources if not book.is_abandoned]
             self.record.notes += [book.farewell for book in closing.sources if book.is_abandoned]

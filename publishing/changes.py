@@ -107,6 +107,16 @@ def put_right(connection: Connection, mart: Mart, stands_since: datetime) -> Non
     No release made these differences, so they leave no trace in the history and in `updated_at`.
     """
     parts = {"published": mart.published, "kept": mart.kept, "names": mart.names, "moment": sql.Literal(stands_since)}
+    # Rows that nobody published go first: a value of theirs that must be unique belongs to another row.
+    elsewhere = [
+        sql.SQL("not exists (select from {} as o where {})").format(table, mart.same_key("t", "o"))
+        for table in (mart.kept, mart.delta)
+    ]
+    connection.execute(
+        sql.SQL("delete from {published} as t where {elsewhere}").format(
+            **parts, elsewhere=sql.SQL(" and ").join(elsewhere)
+        )
+    )
     new_values = [sql.SQL("{0} = k.{0}").format(sql.Identifier(column.name)) for column in mart.candidate.others]
     if new_values:
         connection.execute(
@@ -122,15 +132,6 @@ def put_right(connection: Connection, mart: Mart, stands_since: datetime) -> Non
             "insert into {published} ({names}, created_at, updated_at) select {names}, {moment}, {moment}"
             " from {kept} as k where not exists (select from {published} as t where {same})"
         ).format(**parts, same=mart.same_key("t", "k"))
-    )
-    elsewhere = [
-        sql.SQL("not exists (select from {} as o where {})").format(table, mart.same_key("t", "o"))
-        for table in (mart.kept, mart.delta)
-    ]
-    connection.execute(
-        sql.SQL("delete from {published} as t where {elsewhere}").format(
-            **parts, elsewhere=sql.SQL(" and ").join(elsewhere)
-        )
     )
 
 

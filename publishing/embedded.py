@@ -114,9 +114,6 @@ def data_folder(work_dir: Path) -> Path:
     return find_place(work_dir, for_new=False).data
 
 
-# Where the data lie, and whose they are
-
-
 @contextmanager
 def _lock(place: Place) -> Iterator[None]:
     file = place.data.with_name("postgres.lock")

@@ -220,9 +220,6 @@ def run_as(place: Place) -> dict[str, object]:
     return arguments
 
 
-# Making, starting and stopping
-
-
 def start_error(what: str, log: str, place: Place) -> PenstockError:
     """The error for a server that does not start, with the last line of its log."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 STAGE = "export"
 KEPT = ".releases"  # the files of each retained release, in a folder with its number
-# What spreadsheets take for a formula, behind white space too (OWASP, CSV Injection); a number is none.
 _BATCH_ROWS = 20_000
+# What spreadsheets take for a formula, behind white space too (OWASP, CSV Injection); a number is none.
 _FORMULA = r"^\s*[=+\-@\t\r\n＝＋－＠]"
 
 

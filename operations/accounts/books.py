@@ -49,9 +49,9 @@ _BEFORE = f"""
         and run_id in (select run_id from {LATEST_CLOSINGS} where is_balanced)
     order by entry_number desc limit 1
 """
-# The marts are as of the day of the run that built them, which a gate of its own does not.
+# The marts are of the day, the models and the switches of the run that built them, which a gate of its own does not.
 _LAST_BUILD = """
-    select runs.as_of from ops.steps as steps inner join ops.runs as runs using (run_id)
+    select runs.as_of, runs.built_from from ops.steps as steps inner join ops.runs as runs using (run_id)
     where steps.stage = 'build' and steps.status = 'done' order by steps.finished_at desc limit 1
 """
 
@@ -65,6 +65,11 @@ class Provenance:
     git_commit: str | None = None
     switches: Mapping[str, bool] = field(default_factory=dict)
 
+    @property
+    def noted(self) -> dict[str, Any]:
+        """What the ledger notes with a build, which has its day already."""
+        return {"models_hash": self.models_hash, "git_commit": self.git_commit, "switches": dict(self.switches)}
+
 
 @dataclass(frozen=True)
 class Closing:
@@ -73,6 +78,7 @@ class Closing:
     books: Sequence[SourceBook]
     candidates: Sequence[CandidateBook]
     link: Link
+    provenance: Provenance
 
     @property
     def sources(self) -> list[SourceBook]:
@@ -95,8 +101,8 @@ def close_books(
 ) -> Closing:
     """Count, enter in the ledger and give back the books of every source, also of one that read nothing.
 
-    `keys` are those of the marts with a key of one column. An abandoned source is given back but not entered,
-    and its loads stay open: they count once it is declared again.
+    `keys` are those of the marts with a key of one column; `provenance` counts where no build noted its own. An
+    abandoned source is given back but not entered, and its loads stay open: they count once it is declared again.
     """
     provenance = provenance or Provenance(datetime.now(UTC).date())
     with open_warehouse(warehouse) as connection:
@@ -104,9 +110,9 @@ def close_books(
         counted = tallies.count(connection, run_id, keys or {})
         books = _source_books(connection, counted, sources)
         candidates = [_candidate_book(connection, run_id, mart) for mart in counted.marts.values()]
-        closing = Closing(books, candidates, chain.newest(connection))
+        closing = Closing(books, candidates, chain.newest(connection), _of_last_build(connection, provenance))
         connection.execute("begin")
-        link = _enter(connection, run_id, closing, provenance)
+        link = _enter(connection, run_id, closing)
         failpoint("books.before_commit")
         connection.execute("commit")
         failpoint("books.after_commit")
@@ -222,9 +228,17 @@ def _candidate_book(connection: duckdb.DuckDBPyConnection, run_id: str, tally: M
     )
 
 
-def _enter(connection: duckdb.DuckDBPyConnection, run_id: str, closing: Closing, provenance: Provenance) -> Link:
+def _of_last_build(connection: duckdb.DuckDBPyConnection, now: Provenance) -> Provenance:
+    built = connection.execute(_LAST_BUILD).fetchone()
+    if built is None:
+        return now
+    as_of, noted = built
+    return Provenance(as_of, **json.loads(noted)) if noted else replace(now, as_of=as_of)
+
+
+def _enter(connection: duckdb.DuckDBPyConnection, run_id: str, closing: Closing) -> Link:
     """Book the loads, where all balances, and make the entries, that of the closing last."""
-    is_balanced = not closing.gaps
+    is_balanced, provenance = not closing.gaps, closing.provenance
     connection.execute(
         "create or replace temp table loads_booked as select load_id from open_loads "
         "where $is_balanced and not list_contains($abandoned::varchar[], source)",
@@ -240,11 +254,10 @@ def _enter(connection: duckdb.DuckDBPyConnection, run_id: str, closing: Closing,
         [run_id],
     )
     loads = tallies.booked_loads(connection)
-    built = connection.execute(_LAST_BUILD).fetchone()
     header = {
         "run_id": run_id,
         "closed_at": datetime.now(UTC),
-        "as_of": built[0] if built else provenance.as_of,
+        "as_of": provenance.as_of,
         "switches": json.dumps(dict(provenance.switches), sort_keys=True),
         "git_commit": provenance.git_commit,
         "models_hash": provenance.models_hash,

@@ -175,6 +175,17 @@ def test_other_models_are_not_taken_for_those_of_the_run(project: Project) -> No
     assert done.stderr.startswith(f"error: department_headcounts of run {run_id}")
 
 
+def test_the_books_name_the_models_that_made_the_marts_though_others_lie_there_by_now(project: Project) -> None:
+    mart = project.root / "dbt_project" / "models" / "marts" / "employees" / "department_headcounts.sql"
+    made_of = mart.read_text()
+    mart.write_text(made_of.replace("count(*) as count_employees", "count(*) + 1 as count_employees"))
+    done = project.run("gate")
+    assert done.returncode == 0, done.stdout + done.stderr
+    mart.write_text(made_of)
+    done = project.run("rebuild", "--as-of", project.summary["run_id"])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_ledger_of_an_older_version_goes_on(project: Project) -> None:
     query(
         project,

@@ -281,6 +281,17 @@ def test_a_table_that_was_changed_by_hand_is_told_and_put_right(
     assert [event for event in again if event.name == "noticed"] == []
 
 
+def test_a_key_that_was_changed_by_hand_is_put_right_where_another_column_must_be_unique(
+    warehouse: Path, dsn: str
+) -> None:
+    outputs = {"orders": Output(key=["id", "line"], unique=["note"]), "totals": Output(key=["id"])}
+    put(warehouse, SOME)
+    publish(warehouse, outputs, Destination(dsn), Origin("run"), ignore)
+    tell(dsn, "update orders set id = 9 where id = 1")
+    publish(warehouse, outputs, Destination(dsn), Origin("run"), ignore)
+    assert orders(dsn) == SOME
+
+
 def test_a_mart_that_is_no_output_any_more_is_told_and_stays(warehouse: Path, dsn: str) -> None:
     put(warehouse, SOME)
     go(warehouse, dsn)
